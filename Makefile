@@ -1,0 +1,90 @@
+# `make` alone prints what can be made. Every target does its own set-up: system packages by tools/setup.sh,
+# Python packages into $(VENV), pinned by constraints.txt.
+PYTHON ?= python3
+override PYTHON := $(shell command -v $(PYTHON) || echo $(PYTHON))
+VENV ?= .venv
+ARGS ?=
+
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input -qq
+PINNED := $(PIP) install -c constraints.txt
+
+# Judgement is pure and therefore wholly testable: these files are held at 100 % of lines and branches.
+PURE := probe/facts/*,probe/ledgers/*,probe/checks/*
+
+# Where the real tritonserver is kept, so that demo, tests and benches share one.
+export TRITON_PROBE_SANDBOX ?= $(CURDIR)/.cache/triton
+
+# What tests and benches start is found in the virtual environment first; promtool may be in .cache/tools.
+export PATH := $(abspath $(BIN)):$(CURDIR)/.cache/tools:$(PATH)
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help setup demo test check lint types layers unit bench constraints clean system-demo system-test
+
+help: ## this list
+	@echo 'make TARGET [ARGS="..."] [PYTHON=python3]'
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+
+demo: $(VENV)/.demo ## a real Triton with sample models, and the probe beside it (no GPU needed)
+	@$(BIN)/triton-probe demo $(ARGS)
+
+test: check ## everything: check, all tests, the coverage of pure code; ARGS go to pytest (then no coverage gate)
+	$(BIN)/coverage run -m pytest $(ARGS)
+ifeq ($(strip $(ARGS)),)
+	$(BIN)/coverage report --skip-covered --fail-under=100 --include='$(PURE)'
+endif
+
+check: lint types layers ## lint, types and layers
+
+lint: $(VENV)/.test ## ruff: format and rules
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+
+types: $(VENV)/.test ## mypy, strict
+	$(BIN)/mypy
+
+layers: $(VENV)/.test ## import-linter: who may import whom
+	$(BIN)/lint-imports
+
+unit: $(VENV)/.test ## the tests that need no tritonserver; ARGS go to pytest
+	$(BIN)/pytest -m 'not triton' $(ARGS)
+
+bench: $(VENV)/.test ## measure the budgets on this machine
+	$(BIN)/python -m bench $(ARGS)
+
+setup: $(VENV)/.test ## only the set-up, for development
+
+constraints: $(VENV)/.test ## pin today's newest versions into constraints.txt
+	rm -rf .cache/newest
+	$(PYTHON) -m venv .cache/newest
+	.cache/newest/bin/python -m pip install -qq --disable-pip-version-check hatchling editables '.[dev]'
+	{ sed -n '/^#/p' constraints.txt; .cache/newest/bin/python -m pip freeze --exclude triton-probe; } > .cache/constraints.txt
+	mv .cache/constraints.txt constraints.txt
+	rm -rf .cache/newest
+
+clean: ## remove what make made: the virtual environments, caches and downloads
+	rm -rf $(VENV) .cache .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis .coverage .coverage.* bench/out
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# What the system must have is looked at each time (quick); the virtual environment only when its inputs change.
+system-demo system-test: system-%:
+	@tools/setup.sh $* $(PYTHON)
+
+# $(call install,EXTRAS): one at a time, also when two makes run at once. The build backend is installed first so
+# that it is pinned too (an isolated build would fetch its newest).
+define install
+	@echo 'setup: Python packages into $(VENV)'
+	@mkdir -p .cache && exec 9> .cache/setup.lock && flock 9 && \
+	{ $(BIN)/python -c 'import pip' 2>/dev/null || $(PYTHON) -m venv --clear $(VENV); } && \
+	$(PINNED) hatchling editables && \
+	$(PINNED) --no-build-isolation -e '.$(1)'
+endef
+
+$(VENV)/.demo: pyproject.toml constraints.txt | system-demo
+	$(call install,)
+	@touch $@
+
+$(VENV)/.test: pyproject.toml constraints.txt | system-test
+	$(call install,[dev])
+	@touch $@ $(VENV)/.demo

@@ -1,0 +1,105 @@
+#!/bin/sh
+# What this project needs of the system: looks, and installs by apt-get what is missing.
+#
+#   tools/setup.sh demo [PYTHON]    what `make demo` needs
+#   tools/setup.sh test [PYTHON]    that, and what `make test` needs
+#
+# Nothing missing: says nothing, changes nothing. Root is asked for only when a package is missing.
+set -eu
+
+profile=${1:-}
+python=${2:-python3}
+tools=$(dirname "$0")/../.cache/tools
+missing=""
+
+say() { printf 'setup: %s\n' "$*" >&2; }
+die() { say "$*"; exit 1; }
+need() { missing="$missing $1"; }
+have() { command -v "$1" >/dev/null 2>&1; }
+
+case $profile in
+  demo | test) ;;
+  *) die "expected 'demo' or 'test', got '$profile'" ;;
+esac
+
+# One line from the interpreter: its version, then yes or no for each thing that a venv and Triton's stub need.
+# The stub embeds libpython; Debian's own python3 is linked without it, so it can be absent.
+look_at_python() {
+  "$python" -E -S - <<'PY'
+import importlib.util, os, sys, sysconfig
+version = "%d.%d" % sys.version_info[:2]
+get = sysconfig.get_config_var
+folders = (get("LIBDIR"), sys.base_prefix + "/lib", "/usr/lib/" + (get("MULTIARCH") or ""), "/usr/lib64", "/usr/lib")
+shared = any(os.path.exists("%s/libpython%s.so.1.0" % (folder, version)) for folder in folders)
+venv = all(importlib.util.find_spec(name) for name in ("venv", "ensurepip"))
+print(version, *("yes" if fact else "no" for fact in (sys.version_info >= (3, 11), venv, shared)))
+PY
+}
+
+can_be_root() {
+  [ "$(id -u)" = 0 ] || { have sudo && { sudo -n true 2>/dev/null || [ -t 0 ]; }; }
+}
+
+as_root() {
+  if [ "$(id -u)" = 0 ]; then "$@"; else sudo "$@"; fi
+}
+
+# apt_get ARGUMENTS...: silent unless it fails. Waits for another apt instead of failing on its lock.
+apt_get() {
+  log=$(as_root env DEBIAN_FRONTEND=noninteractive apt-get -q -y -o Acquire::Retries=3 \
+    -o DPkg::Lock::Timeout=120 -o Dpkg::Use-Pty=0 "$@" 2>&1) || { printf '%s\n' "$log" >&2; die "apt-get $1 failed"; }
+}
+
+install() {
+  have apt-get || die "missing (by their Debian names):$*; please install them, then try again"
+  can_be_root || die "missing system packages; please run as root: apt-get install$*"
+  say "apt-get install$*"
+  apt_get update
+  # promtool is taken out of its package: installing prometheus would start a server that listens.
+  packages=$(printf ' %s ' "$*" | sed 's/ prometheus / /')
+  # shellcheck disable=SC2086  # a list of names
+  [ -z "${packages# }" ] || apt_get install --no-install-recommends $packages
+  case " $* " in *" prometheus "*) unpack_promtool ;; esac
+}
+
+unpack_promtool() {
+  mkdir -p "$tools"
+  scratch=$(mktemp -d "$tools/deb.XXXXXX")
+  (
+    cd "$scratch"
+    apt-get -q -o Acquire::Retries=3 -o APT::Sandbox::User=root download prometheus >apt.log 2>&1 || { cat apt.log >&2; exit 1; }
+    dpkg-deb --fsys-tarfile prometheus_*.deb | tar -xf - ./usr/bin/promtool
+    mv usr/bin/promtool ../promtool
+  ) || { rm -rf "$scratch"; die "could not take promtool out of Debian's prometheus package"; }
+  rm -rf "$scratch"
+}
+
+if ! have "$python"; then
+  [ "$python" = python3 ] || die "no interpreter '$python'"
+  install " python3"
+fi
+
+read -r version recent venv shared <<FACTS
+$(look_at_python)
+FACTS
+[ "$recent" = yes ] || die "$python is Python $version; 3.11 or later is needed: make PYTHON=/path/to/python3.11 ..."
+[ "$venv" = yes ] || need "python$version-venv"
+[ "$shared" = yes ] || need "libpython$version"
+have unshare || need util-linux
+have mount || need mount
+[ -e /etc/ssl/certs/ca-certificates.crt ] || [ ! -e /etc/debian_version ] || need ca-certificates
+if [ "$profile" = test ]; then
+  have make || need make
+  have gcc || need gcc
+  { have gcc && echo '#include <stdio.h>' | gcc -E - >/dev/null 2>&1; } || need libc6-dev
+  have promtool || [ -x "$tools/promtool" ] || need prometheus
+fi
+[ -n "$missing" ] || exit 0
+
+install "$missing"
+
+read -r version recent venv shared <<FACTS
+$(look_at_python)
+FACTS
+[ "$venv" = yes ] || die "$python still has no ensurepip; try the system's: make PYTHON=/usr/bin/python3 ..."
+[ "$shared" = yes ] || die "still no libpython$version.so.1.0; try the system's: make PYTHON=/usr/bin/python3 ..."

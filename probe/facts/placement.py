@@ -1,0 +1,62 @@
+"""Where a model runs: declared, expected, observed, and how far that can be proven here."""
+
+from __future__ import annotations
+
+import enum
+
+import msgspec
+
+
+class EvidenceMode(enum.StrEnum):
+    """How far placement can be proven here; measured, never assumed from a version."""
+
+    FULL = "full"
+    """Pids and memory of NVML's process lists can be trusted."""
+    MEMBERSHIP = "membership"
+    """Pids can, memory can not."""
+    FOREIGN_PIDS = "foreign_pids"
+    """The driver answers with another namespace's pids."""
+    BLIND = "blind"
+    """An empty list proves nothing."""
+    NO_NVML = "no_nvml"
+
+
+class Evidence(msgspec.Struct, frozen=True):
+    """The evidence mode in force and why."""
+
+    mode: EvidenceMode
+    why: str
+
+    @property
+    def lists_prove_absence(self) -> bool:
+        """Whether "not in the list" may be read as "not on the GPU"."""
+        return self.mode in (EvidenceMode.FULL, EvidenceMode.MEMBERSHIP)
+
+
+class Verdict(enum.StrEnum):
+    """Where a model was found to run."""
+
+    GPU = "gpu"
+    CPU = "cpu"
+    MIXED = "mixed"
+    UNKNOWN = "unknown"
+
+
+class Expected(enum.StrEnum):
+    """Where policy wants it to run."""
+
+    GPU = "gpu"
+    CPU = "cpu"
+    ANY = "any"
+
+
+class Placement(msgspec.Struct, frozen=True):
+    """The verdict on one model, as ``/status`` shows it; ``why`` is evidence in sentences."""
+
+    verdict: Verdict
+    expected: Expected
+    declared: str | None
+    explicit: bool | None
+    gpus: tuple[str, ...]
+    gpu_memory_bytes: int | None
+    why: tuple[str, ...]

@@ -1,0 +1,155 @@
+"""Processes of a Triton: the server, its stubs, their children; identity is pid and start time."""
+
+from __future__ import annotations
+
+import enum
+
+import msgspec
+
+from probe.facts.instants import Instant
+
+
+class ProcessId(msgspec.Struct, frozen=True, order=True):
+    """A pid alone names nobody: it is reused.  ``start_ticks`` is field 22 of ``/proc/<pid>/stat``."""
+
+    pid: int
+    start_ticks: int
+
+
+class ProcessState(enum.StrEnum):
+    """The state letters of proc(5), in words; others are folded into RUNNING."""
+
+    RUNNING = "running"
+    SLEEPING = "sleeping"
+    UNINTERRUPTIBLE = "uninterruptible"
+    STOPPED = "stopped"
+    ZOMBIE = "zombie"
+    DEAD = "dead"
+
+
+class StubArguments(msgspec.Struct, frozen=True):
+    """What a stub was started with (python_backend, ``stub_launcher.cc``).
+
+    ``model_path`` is the model's file; ``shm_region`` the name of its file in ``/dev/shm``; ``name`` is
+    the instance's name, or the bare model name for the short-lived auto-complete stub; ``runtime_dir``
+    is ``DEFAULT`` for the python backend and empty for releases before 23.10.
+    """
+
+    model_path: str
+    shm_region: str
+    shm_default_bytes: int
+    shm_growth_bytes: int
+    parent_pid: int
+    name: str
+    runtime_dir: str = ""
+
+
+class Process(msgspec.Struct, frozen=True):
+    """One process as ``/proc/<pid>/stat`` shows it.
+
+    ``cpu_ticks`` is user and system time in clock ticks; ``started_at`` seconds since the Unix epoch.
+    """
+
+    id: ProcessId
+    parent: int
+    name: str
+    state: ProcessState
+    rss_bytes: int
+    cpu_ticks: int
+    started_at: float
+
+    @property
+    def gone(self) -> bool:
+        """Whether it has exited: a zombie only waits for its parent to look."""
+        return self.state in (ProcessState.ZOMBIE, ProcessState.DEAD)
+
+
+class Stub(msgspec.Struct, frozen=True):
+    """A stub process with what its command line told, and every process below it."""
+
+    process: Process
+    arguments: StubArguments
+    descendants: tuple[Process, ...] = ()
+    shm_bytes: int | None = None
+
+    @property
+    def pids(self) -> frozenset[int]:
+        """The stub's pid and those of its whole tree."""
+        return frozenset((self.process.id.pid, *(each.id.pid for each in self.descendants)))
+
+
+class Server(msgspec.Struct, frozen=True):
+    """A tritonserver process and what could be read of it.
+
+    ``gpu_minors`` are the device nodes ``/dev/nvidia<N>`` in its root, ``None`` where its root can not
+    be read; ``arguments`` is its command line.
+    """
+
+    process: Process
+    arguments: tuple[str, ...]
+    gpu_minors: tuple[int, ...] | None = None
+    root_readable: bool = True
+
+    def option(self, name: str) -> str | None:
+        """The value of ``--name=value`` or ``--name value``, the last one where repeated."""
+        found = None
+        for index, argument in enumerate(self.arguments):
+            if argument.startswith(f"--{name}="):
+                found = argument.partition("=")[2]
+            elif argument == f"--{name}" and index + 1 < len(self.arguments):
+                found = self.arguments[index + 1]
+        return found
+
+    def options(self, name: str) -> tuple[str, ...]:
+        """Every value of a repeatable option."""
+        values = []
+        for index, argument in enumerate(self.arguments):
+            if argument.startswith(f"--{name}="):
+                values.append(argument.partition("=")[2])
+            elif argument == f"--{name}" and index + 1 < len(self.arguments):
+                values.append(self.arguments[index + 1])
+        return tuple(values)
+
+
+class ExitCause(enum.StrEnum):
+    """Why a stub ended, as ``triton_probe_stub_exits_total`` labels it."""
+
+    OOM_KILLED = "oom_killed"
+    SIGNAL = "signal"
+    ERROR = "error"
+    UNLOAD = "unload"
+    UNKNOWN = "unknown"
+
+
+class Exit(msgspec.Struct, frozen=True):
+    """A watched process ended.  ``status`` is the wait status where the kernel told it, else None."""
+
+    id: ProcessId
+    observed: Instant
+    status: int | None = None
+
+    @property
+    def signal(self) -> int | None:
+        """The signal that killed it, or None where none did or none is known."""
+        return self.status & 0x7F if self.status is not None and self.status & 0x7F else None
+
+    @property
+    def code(self) -> int | None:
+        """Its exit code, or None where it was killed or nothing is known."""
+        return self.status >> 8 & 0xFF if self.status is not None and not self.status & 0x7F else None
+
+
+class ProcessReading(msgspec.Struct, frozen=True):
+    """Every process that belongs to a Triton in our pid namespace, in one scan of ``/proc``.
+
+    ``server`` is None where none was seen.  ``stubs`` include those whose server is gone.
+    ``existing_pids`` answers, of the pids that the caller asked about, which exist here at all.
+    """
+
+    observed: Instant
+    server: Server | None
+    stubs: tuple[Stub, ...] = ()
+    other_servers: int = 0
+    existing_pids: frozenset[int] = frozenset()
+    initial_namespace: bool = False
+    scanned: int = 0

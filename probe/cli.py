@@ -1,0 +1,217 @@
+"""The command line: what is typed becomes values, and the command's own module is imported only then.
+
+``check`` runs every few seconds as an exec probe, so nothing heavier than click may be imported here.
+"""
+# ruff: noqa: PLC0415 - a command pays only for what it needs itself
+
+from __future__ import annotations
+
+import functools
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any
+
+import click
+
+from probe import __version__
+from probe.kits.quantities import parse_duration
+
+if TYPE_CHECKING:
+    from probe.settings import Loaded
+
+FLAGS = {
+    "--grpc": ("triton.grpc", "ADDRESS", "Triton's gRPC address."),
+    "--http": ("triton.http", "ADDRESS", "Triton's HTTP address."),
+    "--metrics": ("triton.metrics", "ADDRESS", "Triton's metrics address."),
+    "--listen": ("listen", "ADDRESS", "Where to answer HTTP."),
+    "--grpc-listen": ("grpc_listen", "ADDRESS", "Where to answer grpc.health.v1 (off unless set)."),
+    "--interval": ("interval", "DURATION", "How often to look, as 5s."),
+    "--required": ("models.required", "MODEL", "A model that must be ready; repeat for more."),
+    "--placement-default": ("placement.default", "POLICY", "auto, gpu, cpu or any."),
+    "--log-level": ("log.level", "LEVEL", "debug, info, warning or error."),
+    "--log-format": ("log.format", "FORMAT", "json or console."),
+}
+"""Flags that have a name of their own: the knob's dotted path, what to write there, and the help."""
+
+
+class ConfigurationError(click.ClickException):
+    """A configuration that can not be used: one line, and exit status 2."""
+
+    exit_code = 2
+
+    def show(self, file: IO[Any] | None = None) -> None:
+        """Write the line."""
+        click.echo(f"triton-probe: {self.message}", file=file or sys.stderr)
+
+
+def _parameter(flag: str) -> str:
+    return flag.removeprefix("--").replace("-", "_")
+
+
+def with_settings(command: Callable[..., int]) -> Callable[..., None]:
+    """Give a command the options that every knob can be set with, and exit with what it returns."""
+
+    @functools.wraps(command)
+    def run(config: Path | None, assignments: tuple[str, ...], **values: Any) -> None:  # noqa: ANN401 - as typed
+        flags = {path: values.pop(_parameter(flag)) for flag, (path, _, _) in FLAGS.items()}
+        sys.exit(command(_load(config, assignments, flags), **values))
+
+    decorated: Callable[..., None] = click.option(
+        "--set",
+        "assignments",
+        multiple=True,
+        metavar="KNOB=VALUE",
+        help="Any other knob, as triton.timeout=3s; repeat for more.",
+    )(run)
+    for flag, (_, metavar, text) in reversed(FLAGS.items()):
+        multiple = flag == "--required"
+        option = click.option(flag, _parameter(flag), metavar=metavar, help=text, multiple=multiple)
+        decorated = option(decorated)
+    return click.option(
+        "--config",
+        type=click.Path(path_type=Path),
+        metavar="FILE",
+        help="Settings in YAML; TRITON_PROBE_CONFIG where not given.",
+    )(decorated)
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(__version__, prog_name="triton-probe", message="%(prog)s %(version)s")
+def group() -> None:
+    """Health and device-placement probe for NVIDIA Triton Inference Server."""
+
+
+@group.command()
+@with_settings
+def serve(loaded: Loaded) -> int:
+    """Watch Triton and answer its probes, until SIGTERM.
+
+    Exits 0 after a signal, 2 where the configuration can not be used.
+    """
+    from probe import daemon
+
+    return daemon.run(loaded.settings)
+
+
+@group.command()
+@click.option(
+    "--gate",
+    type=click.Choice(["live", "ready", "startup"]),
+    default="ready",
+    show_default=True,
+    help="The question to ask.",
+)
+@click.option("--model", "models", multiple=True, metavar="MODEL", help="Only this model; repeat for more.")
+@click.option(
+    "--exclude", "excluded", multiple=True, metavar="REASON", help="Leave a reason out; repeat for more."
+)
+@click.option(
+    "--url",
+    envvar="TRITON_PROBE_URL",
+    default="http://127.0.0.1:8003",
+    show_default=True,
+    show_envvar=True,
+    help="Where the daemon answers.",
+)
+@click.option(
+    "--timeout", default="2s", show_default=True, metavar="DURATION", help="How long to wait in all."
+)
+@click.option("--verbose", is_flag=True, help="List every check, the passed ones too.")
+@click.option(
+    "--format", "output_format", type=click.Choice(["text", "json"]), default="text", show_default=True
+)
+def check(gate: str, url: str, timeout: str, **asked: Any) -> None:  # noqa: ANN401 - as typed
+    """Ask a running daemon, and print its answer.
+
+    Exits 0 when the gate is open, 1 when it fails, 3 when there is no answer, 2 on wrong usage.
+    """
+    from probe.commands import check as command
+
+    try:
+        seconds = parse_duration(timeout)
+    except ValueError as error:
+        raise click.BadParameter(str(error), param_hint="--timeout") from None
+    if not seconds:
+        raise click.BadParameter("found '0', expected a duration above 0", param_hint="--timeout")
+    try:
+        target = command.Target.parse(url)
+    except ValueError as error:
+        raise click.BadParameter(str(error), param_hint="--url") from None
+    sys.exit(command.check(target, gate, seconds, **asked))
+
+
+@group.command(short_help="Look once at everything here, without a daemon.")
+@click.option(
+    "--format", "output_format", type=click.Choice(["text", "json"]), default="text", show_default=True
+)
+@with_settings
+def doctor(loaded: Loaded, output_format: str) -> int:
+    """Look once at everything here, without a daemon: where models run, what is wrong, what to do.
+
+    Exits 0 with nothing above info, 1 with warnings, 2 with something critical (or a configuration that
+    can not be used), 3 where it could not look.
+    """
+    from probe.commands import doctor as command
+
+    return command.doctor(loaded.settings, output_format=output_format)
+
+
+@group.command()
+@click.argument("reason", required=False)
+@click.option(
+    "--format", "output_format", type=click.Choice(["text", "json"]), default="text", show_default=True
+)
+def reasons(reason: str | None, output_format: str) -> None:
+    """Print the catalogue of reasons, or one REASON in detail."""
+    from probe.commands import reasons as command
+
+    sys.exit(command.reasons(reason, output_format=output_format))
+
+
+@group.command()
+@click.option(
+    "--format", "output_format", type=click.Choice(["yaml", "json"]), default="yaml", show_default=True
+)
+@with_settings
+def config(loaded: Loaded, output_format: str) -> int:
+    """Print the settings in force, and where each came from."""
+    from probe.commands import config as command
+
+    return command.config(loaded, output_format=output_format)
+
+
+@group.command(short_help="Run a real Triton with sample models beside the daemon.")
+@click.option("--keep", is_flag=True, help="Leave the models and the logs behind.")
+def demo(*, keep: bool) -> None:
+    """Run a real Triton with sample models beside the daemon, on this machine; needs no GPU."""
+    from probe.commands import demo as command
+
+    sys.exit(command.demo(keep=keep))
+
+
+def main() -> None:
+    """Run the command line and exit."""
+    group(prog_name="triton-probe")
+
+
+def _load(config: Path | None, assignments: tuple[str, ...], flags: dict[str, object]) -> Loaded:
+    """Read the layers; a flag that was not given is None or an empty tuple."""
+    import os
+
+    from probe.settings import SettingsError, load
+
+    given = {path: value for path, value in flags.items() if value not in (None, ())}
+    for assignment in assignments:
+        path, equals, value = assignment.partition("=")
+        if not equals:
+            raise click.BadParameter(f"found {assignment!r}, expected KNOB=VALUE", param_hint="--set")
+        if path in flags and path in given:
+            raise click.BadParameter(
+                f"{path} is given by its own flag too, expected once", param_hint="--set"
+            )
+        given[f"--set {path.strip()}"] = value
+    try:
+        return load(config, os.environ, given)
+    except SettingsError as error:
+        raise ConfigurationError(str(error)) from None

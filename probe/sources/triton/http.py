@@ -1,0 +1,121 @@
+"""Triton's HTTP side: liveness as the cross-check, and the few metric families that gRPC lacks."""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import re
+import ssl
+from collections.abc import Mapping
+
+from probe.facts.models import ModelVersion
+from probe.facts.triton import CallFailure, Failure
+from probe.kits.clocks import now
+from probe.sources.triton.failures import clipped
+
+METRICS_LIMIT = 64 * 1024 * 1024
+"""Bytes read of a metrics answer at most: 10,000 models make about 9 MB."""
+
+_GRPC_PREFIX = "triton-grpc-protocol-"
+_PENDING = "nv_inference_pending_request_count{"
+_GPU_USED = "nv_gpu_memory_used_bytes{"
+_LABEL = re.compile(r'(\w+)="((?:[^"\\]|\\.)*)"')
+
+
+class _Answer(Exception):  # noqa: N818  (carries a failed call out of the helper below)
+    def __init__(self, failure: CallFailure) -> None:
+        super().__init__(failure.detail)
+        self.failure = failure
+
+
+def http_headers(headers: Mapping[str, str]) -> dict[str, str]:
+    """The configured headers as Triton's HTTP side wants them.
+
+    A restricted protocol wants ``triton-grpc-protocol-<key>`` over gRPC and plain ``<key>`` over HTTP.
+    """
+    return {name.removeprefix(_GRPC_PREFIX): value for name, value in headers.items()}
+
+
+def live(address: str, timeout: float, headers: Mapping[str, str]) -> bool | CallFailure:
+    """``GET /v2/health/live``: 200 is live, 400 is not live (server, ``http_server.cc``); blocking."""
+    try:
+        status, _ = _get("http_live", address, "/v2/health/live", timeout, headers, limit=4096)
+    except _Answer as answer:
+        return answer.failure
+    if status in (200, 400):
+        return status == 200  # noqa: PLR2004
+    restricted = status == 403  # noqa: PLR2004
+    failure = Failure.RESTRICTED if restricted else Failure.ERROR
+    return CallFailure("http_live", failure, f"HTTP status {status}", 0.0)
+
+
+def families(address: str, timeout: float) -> tuple[Pending, GpuUse] | CallFailure:
+    """Pending requests by model and used bytes by GPU from ``/metrics``; blocking.
+
+    Only lines of these families are looked at; the rest of the page is not parsed.
+    """
+    try:
+        status, body = _get("metrics", address, "/metrics", timeout, {}, limit=METRICS_LIMIT)
+    except _Answer as answer:
+        return answer.failure
+    if status != 200:  # noqa: PLR2004
+        return CallFailure("metrics", Failure.ERROR, f"HTTP status {status}", 0.0)
+    return read_families(body.decode("utf-8", errors="replace"))
+
+
+Pending = tuple[tuple[ModelVersion, int], ...]
+GpuUse = tuple[tuple[str, int], ...]
+
+
+def read_families(text: str) -> tuple[Pending, GpuUse]:
+    """The two families out of a page of Prometheus text; lines that make no sense are passed over."""
+    pending: list[tuple[ModelVersion, int]] = []
+    used: list[tuple[str, int]] = []
+    for labels, value in _samples(text, _PENDING):
+        if "model" in labels:
+            pending.append((ModelVersion(labels["model"], labels.get("version", "")), value))
+    for labels, value in _samples(text, _GPU_USED):
+        if "gpu_uuid" in labels:
+            used.append((labels["gpu_uuid"], value))
+    return tuple(pending), tuple(used)
+
+
+def _samples(text: str, start: str) -> list[tuple[dict[str, str], int]]:
+    found = []
+    at = text.find(start)
+    while at >= 0:
+        end = text.find("\n", at)
+        line = text[at : end if end >= 0 else len(text)]
+        if at == 0 or text[at - 1] == "\n":
+            labels, _, value = line[len(start) :].rpartition("}")
+            with contextlib.suppress(ValueError, IndexError, OverflowError):
+                found.append((dict(_LABEL.findall(labels)), int(float(value.split()[0]))))
+        at = text.find(start, at + len(line))
+    return found
+
+
+def _get(
+    call: str, address: str, path: str, timeout: float, headers: Mapping[str, str], *, limit: int
+) -> tuple[int, bytes]:
+    host, _, port = address.rpartition(":")
+    began = now().mono
+
+    def failed(failure: Failure, error: Exception) -> _Answer:
+        text = clipped(str(error) or type(error).__name__)
+        return _Answer(CallFailure(call, failure, text, now().mono - began))
+
+    connection = http.client.HTTPConnection(host.strip("[]"), int(port), timeout=timeout)
+    try:
+        connection.request("GET", path, headers={**http_headers(headers), "Connection": "close"})
+        response = connection.getresponse()
+        return response.status, response.read(limit)
+    except TimeoutError as error:
+        raise failed(Failure.TIMEOUT, error) from error
+    except ssl.SSLError as error:
+        raise failed(Failure.TLS, error) from error
+    except OSError as error:
+        raise failed(Failure.REFUSED, error) from error
+    except (http.client.HTTPException, ValueError) as error:
+        raise failed(Failure.GARBAGE, error) from error
+    finally:
+        connection.close()

@@ -1,0 +1,286 @@
+"""The Triton source: one channel for life, calls in series, a deadline on each."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from functools import partial
+from pathlib import Path
+from typing import Any, TypeVar
+
+import grpc
+import grpc.aio
+
+from probe.facts.instants import Instant
+from probe.facts.models import IndexEntry, ModelConfig, ModelStatistics, ModelVersion
+from probe.facts.triton import CallFailure, Failure, Inquiry, InquiryReading, TritonReading
+from probe.kits.clocks import now
+from probe.kits.errands import Errand, OutstandingError
+from probe.settings import TritonSettings
+from probe.sources.triton import http, translate
+from probe.sources.triton.failures import call_failure, clipped
+from probe.sources.triton.protos import SERVICE, messages
+
+T = TypeVar("T")
+
+READINESS_DEADLINE = 6.0
+"""Seconds for ``ModelReady``: from 26.03 a user's ``is_ready()`` may take 5 s in Triton itself."""
+
+_CHANNEL_OPTIONS: tuple[tuple[str, int], ...] = (
+    # A proxy from the environment must never stand between a sidecar and its own pod.
+    ("grpc.enable_http_proxy", 0),
+    ("grpc.enable_retries", 0),
+    # 10,000 models make a statistics answer of about 1 MB; the default limit is 4 MB.
+    ("grpc.max_receive_message_length", 64 * 1024 * 1024),
+    # A restarted Triton must be seen within a second, not after the default back-off of up to 120 s.
+    ("grpc.initial_reconnect_backoff_ms", 200),
+    ("grpc.min_reconnect_backoff_ms", 1000),
+    ("grpc.max_reconnect_backoff_ms", 1000),
+)
+
+
+class TritonSource:
+    """Asks one Triton.  Calls of ``poll`` and ``inquire`` may overlap: they queue behind each other."""
+
+    def __init__(self, settings: TritonSettings) -> None:
+        """Open nothing yet: the channel connects with the first call and is kept for life."""
+        self._settings = settings
+        self._metadata = tuple((name.lower(), value) for name, value in settings.headers.items())
+        self._series = asyncio.Lock()
+        self._channel: grpc.aio.Channel | None = None
+        self._about: Any = None
+        self._raw_statistics: bytes | None = None
+        self._statistics: tuple[ModelStatistics, ...] = ()
+        self._http = Errand("triton-http")
+        self._scrape = Errand("triton-metrics")
+
+    async def poll(self) -> TritonReading:
+        """Liveness, readiness, and the statistics of all models; never raises for what Triton does."""
+        async with self._series:
+            observed = now()
+            cross_check = asyncio.ensure_future(self._http_live())
+            failures: list[CallFailure] = []
+            live, ready, statistics = await self._ask_server(failures)
+            http_live = await cross_check
+            if isinstance(http_live, CallFailure):
+                failures.append(http_live)
+            pending, used = None, None
+            if live and self._settings.metrics:
+                families = await self._families()
+                if isinstance(families, CallFailure):
+                    failures.append(families)
+                else:
+                    pending, used = families
+            about = self._about
+            return TritonReading(
+                observed=observed,
+                live=live,
+                ready=ready,
+                http_live=None if isinstance(http_live, CallFailure) else http_live,
+                version=about.version if about is not None else None,
+                extensions=tuple(about.extensions) if about is not None else (),
+                statistics=statistics,
+                pending=pending,
+                gpu_memory_used=used,
+                failures=tuple(failures),
+            )
+
+    async def inquire(self, inquiry: Inquiry, *, budget: float) -> InquiryReading:
+        """What costs more than a poll.  Stops early at a timeout, or when ``budget`` seconds are spent."""
+        async with self._series:
+            observed = now()
+            failures: list[CallFailure] = []
+            index = await self._attempt("index", self._index, failures) if inquiry.index else None
+            configs: list[ModelConfig] = []
+            readiness: list[tuple[ModelVersion, bool]] = []
+            for key in inquiry.configs:
+                if self._spent(observed, budget, failures):
+                    break
+                told = await self._attempt(f"config {key}", partial(self._config, key), failures)
+                if told is not None:
+                    configs.append(told)
+            for key in inquiry.readiness:
+                if self._spent(observed, budget, failures):
+                    break
+                said = await self._attempt(f"ready {key}", partial(self._model_ready, key), failures)
+                if said is not None:
+                    readiness.append((key, said))
+            return InquiryReading(observed, tuple(configs), tuple(readiness), index, tuple(failures))
+
+    async def still_ready(self, name: str) -> tuple[Instant, tuple[ModelVersion, ...]] | CallFailure:
+        """Which versions of this model Triton has ready at this moment, told by its statistics.
+
+        Statistics know only versions in the lifecycle state READY (core, ``LiveModelStates``) on every
+        release, whatever its stubs do; ``ModelReady`` means that only before 25.12.
+        """
+        async with self._series:
+            observed = now()
+            request = messages.ModelStatisticsRequest(name=name)
+            try:
+                answer = await self._unary("ModelStatistics", request, messages.ModelStatisticsResponse)
+            except grpc.aio.AioRpcError as error:
+                if error.code() in (grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.NOT_FOUND):
+                    return observed, ()
+                return call_failure("statistics", error, now().mono - observed.mono)
+            return observed, tuple(row.key for row in translate.statistics(answer))
+
+    async def close(self) -> None:
+        """Let go of the channel."""
+        self._http.close()
+        self._scrape.close()
+        if self._channel is not None:
+            await self._channel.close(grace=None)
+
+    async def _ask_server(
+        self, failures: list[CallFailure]
+    ) -> tuple[bool | None, bool | None, tuple[ModelStatistics, ...] | None]:
+        live = await self._attempt("live", self._live, failures)
+        if live is None:
+            # What is known of the server ends with the connection: the next one may be another release.
+            self._about = None
+            return None, None, None
+        if self._about is None:
+            self._about = await self._attempt("metadata", self._server_metadata, failures)
+        ready = await self._attempt("ready", self._ready, failures)
+        if any(each.failure is Failure.TIMEOUT for each in failures):
+            return live, ready, None
+        return live, ready, await self._attempt("statistics", self._all_statistics, failures)
+
+    async def _attempt(
+        self, call: str, ask: Callable[[], Awaitable[T]], failures: list[CallFailure]
+    ) -> T | None:
+        began = time.monotonic()
+        try:
+            return await ask()
+        except grpc.aio.AioRpcError as error:
+            failures.append(call_failure(call, error, time.monotonic() - began))
+        except (ValueError, UnicodeError) as error:
+            failures.append(CallFailure(call, Failure.GARBAGE, clipped(str(error)), time.monotonic() - began))
+        return None
+
+    @staticmethod
+    def _spent(began: Instant, budget: float, failures: list[CallFailure]) -> bool:
+        timed_out = any(each.failure in (Failure.TIMEOUT, Failure.REFUSED) for each in failures)
+        return timed_out or now().mono - began.mono > budget
+
+    async def _live(self) -> bool:
+        answer = await self._unary("ServerLive", messages.ServerLiveRequest(), messages.ServerLiveResponse)
+        return bool(answer.live)
+
+    async def _ready(self) -> bool:
+        answer = await self._unary("ServerReady", messages.ServerReadyRequest(), messages.ServerReadyResponse)
+        return bool(answer.ready)
+
+    async def _server_metadata(self) -> Any:  # noqa: ANN401
+        request = messages.ServerMetadataRequest()
+        return await self._unary("ServerMetadata", request, messages.ServerMetadataResponse)
+
+    async def _all_statistics(self) -> tuple[ModelStatistics, ...]:
+        request = messages.ModelStatisticsRequest()
+        try:
+            raw = await self._raw("ModelStatistics", request)
+        except grpc.aio.AioRpcError as error:
+            if error.code() not in (grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.NOT_FOUND):
+                raise
+            # A model that vanishes between Triton's listing and its reading fails the whole call.
+            raw = await self._raw("ModelStatistics", request)
+        if raw != self._raw_statistics:
+            self._statistics = translate.statistics(_parsed(messages.ModelStatisticsResponse, raw))
+            self._raw_statistics = raw
+        return self._statistics
+
+    async def _index(self) -> tuple[IndexEntry, ...]:
+        request = messages.RepositoryIndexRequest()
+        answer = await self._unary("RepositoryIndex", request, messages.RepositoryIndexResponse)
+        return translate.index(answer)
+
+    async def _config(self, key: ModelVersion) -> ModelConfig:
+        request = messages.ModelConfigRequest(name=key.name, version=key.version)
+        answer = await self._unary("ModelConfig", request, messages.ModelConfigResponse)
+        return translate.config(answer, key.version)
+
+    async def _model_ready(self, key: ModelVersion) -> bool:
+        request = messages.ModelReadyRequest(name=key.name, version=key.version)
+        try:
+            answer = await self._unary(
+                "ModelReady", request, messages.ModelReadyResponse, deadline=READINESS_DEADLINE
+            )
+        except grpc.aio.AioRpcError as error:
+            # From 26.07 "not ready" is an error status instead of an answer (core 73aad7c).
+            if error.code() is grpc.StatusCode.NOT_FOUND:
+                return False
+            failed = call_failure("ready", error, 0.0)
+            if error.code() is grpc.StatusCode.UNAVAILABLE and "not ready" in failed.detail.casefold():
+                return False
+            raise
+        return bool(answer.ready)
+
+    async def _unary(self, method: str, request: Any, answer: Any, *, deadline: float | None = None) -> Any:  # noqa: ANN401
+        return _parsed(answer, await self._raw(method, request, deadline=deadline))
+
+    async def _raw(self, method: str, request: Any, *, deadline: float | None = None) -> bytes:  # noqa: ANN401
+        if self._channel is None:
+            self._channel = _open_channel(self._settings)
+        call: Any = self._channel.unary_unary(
+            SERVICE + method,
+            request_serializer=lambda message: message.SerializeToString(),
+            # Raw bytes: an answer equal to the last one is not parsed again.
+            response_deserializer=bytes,
+        )
+        seconds = self._settings.timeout if deadline is None else deadline
+        raw: bytes = await call(request, timeout=seconds, metadata=self._metadata)
+        return raw
+
+    async def _http_live(self) -> bool | CallFailure:
+        settings = self._settings
+        return await _on_thread(
+            self._http,
+            "http_live",
+            lambda: http.live(settings.http, settings.timeout, settings.headers),
+            settings.timeout,
+        )
+
+    async def _families(self) -> tuple[http.Pending, http.GpuUse] | CallFailure:
+        settings = self._settings
+        return await _on_thread(
+            self._scrape,
+            "metrics",
+            lambda: http.families(settings.metrics, settings.timeout),
+            settings.timeout,
+        )
+
+
+async def _on_thread(
+    errand: Errand, call: str, work: Callable[[], T | CallFailure], seconds: float
+) -> T | CallFailure:
+    # The socket's own timeout comes first; the margin is for a server that drips byte by byte.
+    try:
+        return await errand.run(work, seconds + 0.5)
+    except OutstandingError as error:
+        return CallFailure(call, Failure.TIMEOUT, str(error), error.seconds)
+
+
+def _parsed(answer: Any, raw: bytes) -> Any:  # noqa: ANN401
+    try:
+        return answer.FromString(raw)
+    except Exception as error:  # protobuf's DecodeError has no stable base across its implementations
+        message = f"an answer of {len(raw)} bytes is not a {answer.__name__}: {error}"
+        raise ValueError(message) from error
+
+
+def _open_channel(settings: TritonSettings) -> grpc.aio.Channel:
+    tls = settings.tls
+    if not tls.active:
+        return grpc.aio.insecure_channel(settings.grpc, options=_CHANNEL_OPTIONS)
+    credentials = grpc.ssl_channel_credentials(
+        root_certificates=_bytes_of(tls.ca),
+        private_key=_bytes_of(tls.key),
+        certificate_chain=_bytes_of(tls.cert),
+    )
+    name = (("grpc.ssl_target_name_override", tls.server_name),) if tls.server_name else ()
+    return grpc.aio.secure_channel(settings.grpc, credentials, options=(*_CHANNEL_OPTIONS, *name))
+
+
+def _bytes_of(path: str | None) -> bytes | None:
+    return Path(path).read_bytes() if path else None

@@ -1,0 +1,90 @@
+"""Small files of a kernel that may refuse, vanish or answer nonsense: bounded reading, plain parsing."""
+
+from __future__ import annotations
+
+import os
+
+MOST_BYTES = 64 * 1024
+"""No file that is looked at here is longer on a healthy machine; what is longer is cut off."""
+
+_MOST_DIGITS = 20  # those of 2**64: longer is garbage, and costs int() dearly
+_FLAGS = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY  # a FIFO in the way must not block
+
+
+class Reader:
+    """Reads files of one look and remembers whether permission was refused."""
+
+    def __init__(self) -> None:
+        """Nothing has been refused yet."""
+        self.refused = False
+
+    def read(self, path: bytes) -> bytes:
+        """The first 64 KiB of the file; raises OSError as the kernel does."""
+        try:
+            # A path with a null byte would be a ValueError, which no caller expects.
+            return _read(path.replace(b"\0", b"?"))
+        except PermissionError:
+            self.refused = True
+            raise
+
+    def take(self, path: bytes) -> bytes | None:
+        """As ``read``, and None where the file can not be read for whatever reason."""
+        try:
+            return self.read(path)
+        except OSError:
+            return None
+
+
+def _read(path: bytes) -> bytes:
+    descriptor = os.open(path, _FLAGS)
+    try:
+        text = os.read(descriptor, MOST_BYTES)
+        if not text:
+            return text
+        # The files of /proc come in pieces of about a page: only an empty piece is the end.
+        while len(text) < MOST_BYTES and (more := os.read(descriptor, MOST_BYTES - len(text))):
+            text += more
+        return text
+    finally:
+        os.close(descriptor)
+
+
+def whole(text: bytes | None) -> int | None:
+    """The non-negative number that is all of the text, or None."""
+    if text is None:
+        return None
+    text = text.strip()
+    return int(text) if text.isdigit() and len(text) <= _MOST_DIGITS else None
+
+
+def signed(text: bytes | None) -> int | None:
+    """As ``whole``, with a minus sign allowed."""
+    text = (text or b"").strip()
+    number = whole(text.removeprefix(b"-"))
+    return -number if number is not None and text.startswith(b"-") else number
+
+
+def entry(text: bytes | None, name: bytes) -> int | None:
+    """The number behind ``name`` in a file of ``name number`` lines (``memory.stat``), or None."""
+    if text is None:
+        return None
+    text = b"\n" + text
+    start = text.find(b"\n" + name + b" ")
+    if start < 0:
+        return None
+    start += len(name) + 2
+    end = text.find(b"\n", start)
+    return whole(text[start : end if end >= 0 else None])
+
+
+def stalled_microseconds(text: bytes | None) -> int | None:
+    """The ``total`` of the ``some`` line of a pressure file (Linux, ``accounting/psi.rst``), or None."""
+    for line in (text or b"").split(b"\n"):
+        if line.startswith(b"some "):
+            return whole(line.rpartition(b"total=")[2])
+    return None
+
+
+def readable(text: bytes) -> str:
+    """A path as text that every surface can print, whatever bytes it is made of."""
+    return text.decode("utf-8", "backslashreplace")

@@ -1,0 +1,86 @@
+"""One look at the container in which a process runs."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import msgspec
+import psutil
+
+from probe.facts.container import ContainerReading, ShmUse
+from probe.kits.clocks import now
+from probe.sources.container import cgroups, shm
+from probe.sources.container.accounts import Accounts
+from probe.sources.container.files import Reader, readable, signed
+
+_OWN_SHM = Path("/dev/shm")  # noqa: S108 - no temporary file is made here
+
+
+class ContainerSource:
+    """Reads Triton's cgroups and ``/dev/shm`` through ``/proc``; keeps nothing between looks.
+
+    Its cgroup files and ``/dev/shm`` are reached through ``/proc/<pid>/root``, which asks for the process's
+    uid and gid and no fewer capabilities, or for SYS_PTRACE (ptrace(2), access mode checking).
+    """
+
+    def __init__(self, proc: Path = Path("/proc"), own_shm: Path = _OWN_SHM) -> None:
+        """Look below ``proc``; ``own_shm`` is where the probe's own ``/dev/shm`` is."""
+        self._proc = os.fsencode(proc)
+        self._own_shm = own_shm
+
+    def look(self, pid: int | None) -> ContainerReading:
+        """What can be read of the container of this process, at this moment; never raises.
+
+        Blocks for as long as the kernel takes (below a millisecond).  Without a pid, or where the process
+        is gone or moved to another cgroup midway, the reading is empty.
+        """
+        observed = now()
+        if pid is None:
+            return ContainerReading(observed)
+        base = self._proc + b"/%d" % pid
+        reader = Reader()
+        membership = reader.take(base + b"/cgroup")
+        mountinfo = reader.take(base + b"/mountinfo")
+        if mountinfo is None and not reader.refused:  # gone, or a zombie, which has no mounts
+            return ContainerReading(observed)
+        known = cgroups.memberships(membership or b"")
+        mounted = cgroups.mounts(mountinfo or b"")
+        accounts = Accounts(base + b"/root", reader)
+        memory = cgroups.membership(known, b"memory")
+        use, shm_refused = self._shm(base, mountinfo or b"")
+        reading = ContainerReading(
+            observed=observed,
+            cgroup=memory.version if memory else None,
+            path=readable(memory.path) if memory else "",
+            memory=accounts.memory(cgroups.place(known, mounted, b"memory")),
+            cpu=accounts.cpu(
+                cgroups.place(known, mounted, b"cpu"), cgroups.place(known, mounted, b"cpuacct")
+            ),
+            pids=accounts.pids(cgroups.place(known, mounted, b"pids")),
+            shm=use,
+            oom_score_adj=signed(reader.take(base + b"/oom_score_adj")),
+            node_memory_bytes=_node_memory(),
+        )
+        # A cgroup that was removed midway looks like one whose controllers are off, and an ancestor's
+        # figures like its own: only a process that is still where it was vouches for what was read.
+        if reader.take(base + b"/cgroup") != membership:
+            return ContainerReading(observed)
+        denied = ("cgroup",) * reader.refused + ("shm",) * shm_refused
+        return msgspec.structs.replace(reading, denied=denied)
+
+    def _shm(self, base: bytes, mountinfo: bytes) -> tuple[ShmUse | None, bool]:
+        try:
+            return shm.through(base + b"/root"), False
+        except PermissionError:
+            use = shm.shared(mountinfo, self._own_shm)
+            return use, use is None
+        except OSError:
+            return None, False
+
+
+def _node_memory() -> int | None:
+    try:
+        return psutil.virtual_memory().total
+    except (OSError, ValueError, KeyError, RuntimeError):  # a masked or cut-down /proc/meminfo
+        return None

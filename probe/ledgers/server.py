@@ -1,0 +1,111 @@
+"""The server over time: which tritonserver this is, whether it was ever up, what it last said."""
+
+from __future__ import annotations
+
+import msgspec
+
+from probe.facts.instants import Instant
+from probe.facts.processes import Exit, ProcessId, ProcessReading, Server
+from probe.facts.triton import Failure, TritonReading
+
+
+class ServerLedger(msgspec.Struct, frozen=True):
+    """One epoch is one tritonserver; a new process (or, unseen, a port that opens again) begins the next.
+
+    ``up`` says that it answered in this epoch; ``gone`` since when its process is gone; ``misses`` how
+    many looks in a row both liveness calls timed out, ``hung_since`` since when.
+    """
+
+    epoch: int = 0
+    began: Instant | None = None
+    process: ProcessId | None = None
+    server: Server | None = None
+    seen: Instant | None = None
+    """When processes were last scanned."""
+    gone: Instant | None = None
+    exit_status: int | None = None
+    up: bool = False
+    ever_seen: bool = False
+    polled: Instant | None = None
+    last: TritonReading | None = None
+    """The last poll, whatever it brought."""
+    misses: int = 0
+    version: str | None = None
+    ready: bool | None = None
+
+    @property
+    def refused(self) -> bool:
+        """Whether the last poll found nobody listening for gRPC."""
+        failed = self.last.failed("live") if self.last is not None else None
+        return failed is not None and failed.failure is Failure.REFUSED
+
+    @property
+    def reachable(self) -> bool | None:
+        """Whether the last poll got any answer over gRPC; None before the first."""
+        return None if self.last is None else self.last.live is not None
+
+    @property
+    def alive(self) -> bool | None:
+        """Whether its process is there; None where no tritonserver was ever seen."""
+        return None if not self.ever_seen else self.gone is None and self.process is not None
+
+    def with_processes(self, reading: ProcessReading) -> ServerLedger:
+        """After one scan."""
+        found = reading.server
+        if found is None or found.process.gone:
+            left = self.process is not None and self.gone is None
+            return msgspec.structs.replace(
+                self, seen=reading.observed, gone=reading.observed if left else self.gone
+            )
+        if found.process.id == self.process:
+            if self.gone is not None:
+                # The scan began before the exit that the pidfd told: the exit stands.
+                return self
+            return msgspec.structs.replace(self, seen=reading.observed, server=found)
+        return ServerLedger(
+            epoch=self.epoch + 1 if self.process is not None or not self.up else self.epoch,
+            began=reading.observed,
+            process=found.process.id,
+            server=found,
+            seen=reading.observed,
+            # A server first seen after it had answered is the same server, only now visible.
+            up=self.up and self.process is None,
+            ever_seen=True,
+            polled=self.polled,
+            last=self.last if self.process is None else None,
+            version=self.version if self.process is None else None,
+            ready=self.ready if self.process is None else None,
+        )
+
+    def with_exit(self, event: Exit) -> ServerLedger:
+        """After the kernel told of an exit; one of another process changes nothing."""
+        if event.id != self.process or self.gone is not None:
+            return self
+        return msgspec.structs.replace(self, gone=event.observed, exit_status=event.status)
+
+    def with_poll(self, reading: TritonReading) -> ServerLedger:
+        """After one poll.  One that began before this epoch's process, or that a dead one answered, is void."""
+        if self.began is not None and reading.observed.mono < self.began.mono and self.process is not None:
+            return self
+        came_back = (
+            not self.ever_seen and self.up and self.refused and reading.live is not None and self.epoch > 0
+        )
+        first = self.epoch == 0 and reading.live is not None
+        timed_out = _timed_out(reading, "live") and _timed_out(reading, "http_live")
+        answered = reading.live is not None and self.gone is None
+        return msgspec.structs.replace(
+            self,
+            epoch=self.epoch + 1 if came_back or first else self.epoch,
+            began=reading.observed if came_back or first else self.began,
+            polled=reading.observed,
+            last=reading,
+            up=self.up or answered,
+            misses=self.misses + 1 if timed_out else 0,
+            version=reading.version or self.version,
+            ready=reading.ready if reading.live is not None else None,
+        )
+
+
+def _timed_out(reading: TritonReading, call: str) -> bool:
+    failed = reading.failed(call)
+    return failed is not None and failed.failure is Failure.TIMEOUT

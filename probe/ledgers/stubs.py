@@ -1,0 +1,233 @@
+"""Stub processes over time: who lives, who died, of which model, and whether that was a death."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+
+import msgspec
+
+from probe.facts.instants import Instant
+from probe.facts.models import ModelConfig, ModelVersion
+from probe.facts.processes import (
+    Exit,
+    ExitCause,
+    ProcessId,
+    ProcessReading,
+    ProcessState,
+    Stub,
+    StubArguments,
+)
+from probe.ledgers.models import ModelsLedger
+
+_INSTANCE = re.compile(r"(?P<group>.+)_(?P<index>[0-9]+)\Z", re.DOTALL)
+
+
+class LiveStub(msgspec.Struct, frozen=True):
+    """A stub that runs.  ``model`` None: not one of a loaded model (yet), or an auto-complete stub."""
+
+    stub: Stub
+    model: ModelVersion | None
+    first_seen: Instant
+    stopped_since: Instant | None = None
+    """Since when every scan saw it stopped, or in uninterruptible sleep without a tick of CPU."""
+    stopped_looks: int = 0
+
+
+class DeadStub(msgspec.Struct, frozen=True):
+    """A stub that exited.
+
+    ``believed`` says that its model was still loaded after the exit, so that it was a death and no
+    unload: Triton said so at a later moment, or the exit was violent and Triton did not answer in time.
+    """
+
+    id: ProcessId
+    model: ModelVersion | None
+    instance: str
+    exit: Exit
+    last: Stub
+    believed: bool = False
+
+
+class StubsLedger(msgspec.Struct, frozen=True):
+    """Who lives and who died.  ``exits`` counts settled exits by model and cause, over epochs."""
+
+    live: dict[ProcessId, LiveStub] = {}
+    dead: tuple[DeadStub, ...] = ()
+    exits: dict[tuple[str, str], int] = {}
+    scanned: Instant | None = None
+
+    def of(self, model: ModelVersion) -> tuple[LiveStub, ...]:
+        """The live stubs of this version's instances, by instance name."""
+        mine = (each for each in self.live.values() if each.model == model)
+        return tuple(sorted(mine, key=lambda each: (each.stub.arguments.name, each.stub.process.id)))
+
+    def deaths_of(self, model: ModelVersion) -> tuple[DeadStub, ...]:
+        """Its dead, latest first."""
+        return tuple(each for each in reversed(self.dead) if each.model == model)
+
+    def forgotten(self) -> StubsLedger:
+        """At the start of an epoch: the old server's stubs are nobody's, the counters go on."""
+        return StubsLedger(exits=self.exits)
+
+    def with_scan(self, reading: ProcessReading, models: ModelsLedger) -> StubsLedger:
+        """After a scan of processes."""
+        running = {each.process.id: each for each in reading.stubs if not each.process.gone}
+        known_dead = {each.id for each in self.dead}
+        dead = list(self.dead)
+        for process, gone in self.live.items():
+            if process not in running and process not in known_dead:
+                dead.append(_death(gone, Exit(process, reading.observed)))
+        live = {
+            process: _seen(self.live.get(process), stub, reading.observed, models)
+            for process, stub in running.items()
+            if process not in known_dead
+        }
+        return msgspec.structs.replace(self, live=live, dead=tuple(dead), scanned=reading.observed).settled(
+            models
+        )
+
+    def with_exit(self, event: Exit, models: ModelsLedger) -> StubsLedger:
+        """After the kernel told of an exit."""
+        gone = self.live.get(event.id)
+        if gone is None:
+            return self
+        live = {process: each for process, each in self.live.items() if process != event.id}
+        dead = (*self.dead, _death(_named(gone, models), event))
+        return msgspec.structs.replace(self, live=live, dead=dead)
+
+    def with_models(self, models: ModelsLedger) -> StubsLedger:
+        """After more was learned of the models: stubs find their models, exits their meaning."""
+        live = {process: _named(each, models) for process, each in self.live.items()}
+        told = tuple(each.id for each in self.dead if not each.believed and _told_loaded(each, models))
+        return msgspec.structs.replace(self, live=live).believing(*told).settled(models)
+
+    def believing(self, *exited: ProcessId) -> StubsLedger:
+        """After Triton was given its time to say that these exits were an unload, and did not."""
+        newly = [each for each in self.dead if each.id in exited and not each.believed]
+        dead = tuple(
+            msgspec.structs.replace(each, believed=True) if each in newly else each for each in self.dead
+        )
+        return msgspec.structs.replace(self, dead=dead, exits=_counted(self.exits, newly))
+
+    def settled(self, models: ModelsLedger) -> StubsLedger:
+        """Without the dead that mean nothing any more: unloaded, replaced, or never an instance."""
+        kept = tuple(each for each in self.dead if self._means_something(each, models))
+        unloaded = [each for each in self.dead if each not in kept and not each.believed]
+        return msgspec.structs.replace(self, dead=kept, exits=_counted(self.exits, unloaded))
+
+    def _means_something(self, death: DeadStub, models: ModelsLedger) -> bool:
+        if death.model is None:
+            return False
+        record = models.records.get(death.model)
+        if record is None or not record.ready:
+            return False
+        expected = self.expected(record.key, record.config)
+        if expected is not None:
+            return len(self.of(death.model)) < expected
+        successors = (each for each in self.of(death.model) if each.stub.arguments.name == death.instance)
+        return not any(each.first_seen.mono > death.exit.observed.mono for each in successors)
+
+    def expected(self, model: ModelVersion, config: ModelConfig | None) -> int | None:
+        """How many stubs the configuration calls for; None where it calls for none, or is not known.
+
+        A backend other than ``python`` that is itself written in python has one stub an instance too;
+        it is known by the stubs it was seen with.
+        """
+        if config is None or config.ensemble:
+            return None
+        if config.backend != "python" and not self.of(model) and not self.deaths_of(model):
+            return None
+        return sum(group.instances for group in config.groups)
+
+
+def owner(arguments: StubArguments, models: ModelsLedger) -> ModelVersion | None:
+    """Which loaded model version a stub serves; None for an auto-complete stub.
+
+    The python backend runs ``<repository>/<model>/<version>/<file>``; a backend written in python runs
+    its own file, and only the instance's name ``<group>_<i>`` leads to the model.
+    """
+    instance = _INSTANCE.match(arguments.name)
+    if instance is None:
+        return None
+    group = instance["group"]
+    parts = arguments.model_path.split("/")
+    if len(parts) > 2:  # noqa: PLR2004  (model, version and file)
+        key = ModelVersion(parts[-3], parts[-2])
+        record = models.records.get(key)
+        if record is not None:
+            return key if _calls(record.config, group) else None
+    for key, record in models.records.items():
+        if record.config is not None and any(each.name == group for each in record.config.groups):
+            return key
+    return None
+
+
+def _calls(config: ModelConfig | None, group: str) -> bool:
+    # Without a configuration the shape of the name must do; with one, the group must be in it: the
+    # auto-complete stub of a model called "m_0" is named like the first instance of a group "m".
+    return config is None or any(each.name == group for each in config.groups)
+
+
+def _named(live: LiveStub, models: ModelsLedger) -> LiveStub:
+    model = owner(live.stub.arguments, models)
+    return live if model == live.model or model is None else msgspec.structs.replace(live, model=model)
+
+
+def _seen(before: LiveStub | None, stub: Stub, observed: Instant, models: ModelsLedger) -> LiveStub:
+    model = owner(stub.arguments, models)
+    if before is None:
+        first = LiveStub(stub, model, observed)
+        return _paused(first, None, stub, observed)
+    named = msgspec.structs.replace(before, stub=stub, model=model or before.model)
+    return _paused(named, before, stub, observed)
+
+
+def _paused(live: LiveStub, before: LiveStub | None, stub: Stub, observed: Instant) -> LiveStub:
+    state = stub.process.state
+    # Any disk access shows as uninterruptible for a moment: only two looks without a tick are a state.
+    stuck = (
+        state is ProcessState.UNINTERRUPTIBLE
+        and before is not None
+        and before.stub.process.cpu_ticks == stub.process.cpu_ticks
+        and before.stub.process.state is ProcessState.UNINTERRUPTIBLE
+    )
+    if state is not ProcessState.STOPPED and not stuck:
+        return msgspec.structs.replace(live, stopped_since=None, stopped_looks=0)
+    since = live.stopped_since or observed
+    return msgspec.structs.replace(live, stopped_since=since, stopped_looks=live.stopped_looks + 1)
+
+
+def _death(gone: LiveStub, event: Exit) -> DeadStub:
+    return DeadStub(event.id, gone.model, gone.stub.arguments.name, event, gone.stub)
+
+
+def _told_loaded(death: DeadStub, models: ModelsLedger) -> bool:
+    record = models.records.get(death.model) if death.model is not None else None
+    return (
+        record is not None
+        and record.ready
+        and record.statistics_at is not None
+        and record.statistics_at.mono > death.exit.observed.mono
+    )
+
+
+def _counted(exits: dict[tuple[str, str], int], settled: Iterable[DeadStub]) -> dict[tuple[str, str], int]:
+    counted = dict(exits)
+    for each in settled:
+        named = (each.model.name if each.model else _guess(each), _cause(each))
+        counted[named] = counted.get(named, 0) + 1
+    return counted
+
+
+def _guess(death: DeadStub) -> str:
+    found = _INSTANCE.match(death.instance)
+    return found["group"] if found else death.instance
+
+
+def _cause(death: DeadStub) -> ExitCause:
+    if death.exit.signal is not None:
+        return ExitCause.SIGNAL
+    if death.exit.code:
+        return ExitCause.ERROR
+    return ExitCause.UNKNOWN if death.believed else ExitCause.UNLOAD

@@ -1,0 +1,144 @@
+"""Has Triton each model ready, and if not, why?"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from probe.checks.load_failures import classify, surroundings
+from probe.checks.observation import Observation
+from probe.facts.findings import Action, Claim, Subject, SubjectKind
+from probe.facts.gates import Gate
+from probe.facts.instants import Instant
+from probe.facts.models import ModelState
+from probe.ledgers.book import age
+from probe.ledgers.models import ModelRecord
+
+UNLOADED = "unloaded"
+"""The index's reason for a version that was unloaded on demand: no fault of its own."""
+
+
+def judge(seen: Observation) -> Iterator[Claim]:
+    """One claim a model version that is not as it should be, and one for each required model without any."""
+    if not seen.watching:
+        return
+    required = seen.required
+    for record in seen.records():
+        wanted = record.key.name in required
+        if record.ready:
+            yield from _told_unready(seen, record)
+        elif record.state is ModelState.LOADING and not seen.has_ready_version(record.key.name):
+            yield _loading(seen, record, wanted=wanted)
+        elif record.state is ModelState.UNAVAILABLE and record.reason not in ("", UNLOADED):
+            yield _failed(seen, record)
+        elif wanted and not seen.has_ready_version(record.key.name):
+            yield from _absent(record)
+    yield from _missing(seen, required)
+
+
+def _subject(record: ModelRecord) -> Subject:
+    return Subject(SubjectKind.MODEL, model=record.key.name, version=record.key.version)
+
+
+def _observed(record: ModelRecord) -> Instant:
+    return record.since or Instant(0.0, 0.0)
+
+
+def _loading(seen: Observation, record: ModelRecord, *, wanted: bool) -> Claim:
+    seconds = age(seen.now, record.since) or 0.0
+    # A model that nobody requires may load beside those that serve.
+    spares = frozenset() if wanted else frozenset((Gate.READY,))
+    return Claim(
+        "ModelLoading",
+        _subject(record),
+        f"Triton is loading it, for {seconds:.0f} s so far, and no version of it is ready.",
+        "Wait; a load that never ends shows in Triton's log (a python model's initialize() has no deadline).",
+        _observed(record),
+        {"required": wanted},
+        spares=spares,
+    )
+
+
+def _failed(seen: Observation, record: ModelRecord) -> Claim:
+    failure = classify(record.reason)
+    beside = surroundings(seen.book.container) if failure.cause in ("stub_unhealthy", "shm_exhausted") else ""
+    serving = seen.has_ready_version(record.key.name)
+    also = " Another version of it serves." if serving else ""
+    return Claim(
+        "ModelLoadFailed",
+        _subject(record),
+        f"Triton gave up loading it ({failure.cause}): {record.reason}{beside}.{also}",
+        failure.remedy,
+        _observed(record),
+        {"cause": failure.cause, "triton": record.reason},
+        spares=frozenset((Gate.READY,)) if serving else frozenset(),
+    )
+
+
+def _absent(record: ModelRecord) -> Iterator[Claim]:
+    if record.state is ModelState.UNKNOWN:
+        # It left the statistics and the index has not told why: no sample, no claim.
+        return
+    unloaded = record.state is ModelState.UNAVAILABLE
+    yield Claim(
+        "ModelNotReady",
+        _subject(record),
+        f"The model is required and Triton {'has unloaded it' if unloaded else 'is unloading it'}.",
+        "Load it again (POST /v2/repository/models/<model>/load), or take it out of models.required.",
+        _observed(record),
+        {"state": record.state.value, "triton": record.reason},
+        action=Action.RELOAD_MODEL,
+    )
+
+
+def _told_unready(seen: Observation, record: ModelRecord) -> Iterator[Claim]:
+    if record.told_ready is not False or record.told_ready_at is None:
+        return
+    if seen.book.stubs.deaths_of(record.key):
+        # StubDead says the same, with the cause.
+        return
+    yield Claim(
+        "ModelNotReady",
+        _subject(record),
+        "Triton has the model loaded and answers ModelReady with false: its is_ready() says no, or one of its "
+        "instances is dead.",
+        seen.reload_remedy(record.key.name),
+        record.told_ready_at,
+        {"triton_version": seen.book.server.version},
+    )
+
+
+def _missing(seen: Observation, required: frozenset[str]) -> Iterator[Claim]:
+    models = seen.book.models
+    if models.index_at is None:
+        return
+    for name in sorted(required - set(seen.settings.models.ignore)):
+        if models.named(name):
+            continue
+        subject = Subject(SubjectKind.MODEL, model=name)
+        if name in models.known:
+            yield Claim(
+                "ModelNotReady",
+                subject,
+                "The model is required, is in the model repository, and was never loaded.",
+                f"Load it: start Triton with --load-model={name}, or POST /v2/repository/models/{name}/load.",
+                models.index_at,
+                {"state": "never loaded"},
+                action=Action.RELOAD_MODEL,
+            )
+        else:
+            yield Claim(
+                "ModelMissing",
+                subject,
+                "The model is required by configuration and Triton's repository has no model of this name.",
+                "Put it into the model repository that Triton was started with (--model-repository), or mend "
+                "models.required.",
+                models.index_at,
+                {"repositories": _repositories(seen)},
+            )
+
+
+def _repositories(seen: Observation) -> str | None:
+    server = seen.book.server.server
+    if server is None:
+        return None
+    return " ".join((*server.options("model-repository"), *server.options("model-store"))) or None

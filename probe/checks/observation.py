@@ -1,0 +1,78 @@
+"""What a check is given: everything known at one moment, and what policy says."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import msgspec
+
+from probe.facts.instants import Instant
+from probe.ledgers.book import Book
+from probe.ledgers.models import ModelRecord
+from probe.settings import Settings
+
+_YES = frozenset(("true", "1", "yes", "on"))
+
+
+class Staleness(msgspec.Struct, frozen=True):
+    """A source that has not delivered for too long; ``age_seconds`` None where it never did."""
+
+    source: str
+    age_seconds: float | None
+    error: str
+    observed: Instant
+
+
+class Observation(msgspec.Struct, frozen=True):
+    """One moment's knowledge; ``stale`` are the sources that it no longer rests on."""
+
+    now: Instant
+    settings: Settings
+    book: Book
+    stale: tuple[Staleness, ...] = ()
+
+    @property
+    def watching(self) -> bool:
+        """Whether there is a Triton that answered in this epoch and whose process is not known gone."""
+        return self.book.server.up and self.book.server.gone is None
+
+    @property
+    def required(self) -> frozenset[str]:
+        """Models that must be ready: named in the configuration, or by their own ``config.pbtxt``."""
+        named = {
+            record.key.name
+            for record in self.book.models.records.values()
+            if record.config is not None
+            and (record.config.parameter("triton_probe.required") or "").casefold() in _YES
+        }
+        return frozenset(self.settings.models.required) | frozenset(named)
+
+    def records(self) -> Iterator[ModelRecord]:
+        """Every model version that policy does not ignore, in order of name and version."""
+        ignored = set(self.settings.models.ignore)
+        for key in sorted(self.book.models.records):
+            if key.name not in ignored:
+                yield self.book.models.records[key]
+
+    def has_ready_version(self, name: str) -> bool:
+        """Whether any version of this model is ready."""
+        return any(each.ready for each in self.book.models.named(name))
+
+    @property
+    def explicit_control(self) -> bool:
+        """Whether Triton runs with ``--model-control-mode=explicit``, so that a model can be reloaded."""
+        server = self.book.server.server
+        return server is not None and server.option("model-control-mode") == "explicit"
+
+    def reload_remedy(self, model: str) -> str:
+        """How to get a model's instances back, in the reader's terms."""
+        if self.explicit_control:
+            http = self.settings.triton.http
+            return (
+                f"Reload the model: curl -X POST http://{http}/v2/repository/models/{model}/unload && "
+                f"curl -X POST http://{http}/v2/repository/models/{model}/load"
+            )
+        return (
+            "Restart the Triton container: this Triton does not run with "
+            "--model-control-mode=explicit, so the model can not be reloaded alone."
+        )

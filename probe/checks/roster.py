@@ -1,0 +1,42 @@
+"""All checks, in the order in which their findings are listed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+from probe.checks import (
+    container,
+    ensembles,
+    models,
+    nvml,
+    placement,
+    server,
+    staleness,
+    stubs,
+    visibility,
+)
+from probe.checks.observation import Observation
+from probe.facts.findings import Claim
+
+
+def _container(seen: Observation) -> Iterator[Claim]:
+    if seen.book.container is not None:
+        yield from container.judge(seen.book.container)
+
+
+CHECKS: tuple[Callable[[Observation], Iterator[Claim]], ...] = (
+    server.judge,
+    models.judge,
+    stubs.judge,
+    ensembles.judge,
+    placement.judge,
+    nvml.judge,
+    visibility.judge,
+    _container,
+    staleness.judge,
+)
+
+
+def judge(seen: Observation) -> tuple[Claim, ...]:
+    """What every check says of this moment."""
+    return tuple(claim for check in CHECKS for claim in check(seen))

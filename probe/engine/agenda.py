@@ -1,0 +1,93 @@
+"""What to ask Triton beyond the poll: pure, and sparing, for each question is work on Triton's one thread."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from probe.facts.instants import Instant
+from probe.facts.models import ModelState, ModelVersion
+from probe.facts.releases import MODEL_READY_SEES_INSTANCES, SERVER_READY_SEES_INSTANCES, parse_release
+from probe.facts.triton import Inquiry
+from probe.ledgers.book import Book, age
+from probe.settings import Settings
+
+INDEX_AGE = 60.0
+"""Seconds after which the repository index is read again although nothing calls for it."""
+CONFIG_AGE = 60.0
+"""Seconds after which a configuration is read again: a reload without traffic shows nowhere else."""
+CONFIGS_AT_MOST = 200
+READINESS_AT_MOST = 100
+"""Questions in one go: 0.13 ms of Triton's thread each (release 24.10)."""
+
+_REMOTE = ("s3://", "gs://", "as://")
+
+
+def agenda(book: Book, settings: Settings, suspects: frozenset[str], now: Instant) -> Inquiry:
+    """The questions due now.
+
+    ``suspects``: models with a standing finding, or whose stubs changed; what is known of them is read
+    again at every look, so that a cure shows at once.
+    """
+    if not book.server.up or book.server.gone is not None or book.models.statistics_at is None:
+        return Inquiry()
+    return Inquiry(
+        configs=tuple(_configs(book, suspects, now))[:CONFIGS_AT_MOST],
+        readiness=tuple(_readiness(book))[:READINESS_AT_MOST],
+        index=_index(book, settings, now),
+    )
+
+
+def _configs(book: Book, suspects: frozenset[str], now: Instant) -> Iterator[ModelVersion]:
+    ready = [each for each in book.models.records.values() if each.ready]
+    told = {each.key: each.config_at for each in ready}
+    for each in ready:
+        at = told[each.key]
+        reloaded = at is not None and each.ready_since is not None and at.mono < each.ready_since.mono
+        if at is None or reloaded or each.key.name in suspects:
+            yield each.key
+    # One of the others a look, the oldest first: 20 models are read again every 100 s at 5 s a look.
+    others = [each for each in ready if each.key.name not in suspects and each.config_at is not None]
+    oldest = min(others, key=lambda each: each.config_at.mono if each.config_at else 0.0, default=None)
+    if oldest is not None and (age(now, oldest.config_at) or 0.0) > CONFIG_AGE:
+        yield oldest.key
+
+
+def _readiness(book: Book) -> Iterator[ModelVersion]:
+    release = parse_release(book.server.version)
+    if release is None or release < MODEL_READY_SEES_INSTANCES:
+        # ModelReady is the lifecycle's state, which the statistics told already.
+        return
+    python = [
+        each
+        for each in book.models.records.values()
+        if each.ready and each.config is not None and each.config.backend == "python"
+    ]
+    if release >= SERVER_READY_SEES_INSTANCES and book.server.ready:
+        # A ready server has asked every model itself; only doubts are left to clear.
+        python = [each for each in python if each.told_ready is False]
+    yield from (
+        each.key
+        for each in sorted(python, key=lambda each: each.told_ready_at.mono if each.told_ready_at else 0.0)
+    )
+
+
+def _index(book: Book, settings: Settings, now: Instant) -> bool:
+    since = age(now, book.models.index_at)
+    if since is None:
+        return True
+    # Reading the index lists the repository's folders; in an object store that is many requests, on the
+    # thread that answers everybody's health checks (server issue 4715).
+    if since < (INDEX_AGE if _remote(book) else settings.interval * 0.9):
+        return False
+    unsettled = any(
+        each.state in (ModelState.LOADING, ModelState.UNLOADING) for each in book.models.records.values()
+    )
+    absent = any(not book.models.named(name) for name in settings.models.required)
+    return (
+        bool(book.models.vanished) or unsettled or absent or book.server.ready is False or since > INDEX_AGE
+    )
+
+
+def _remote(book: Book) -> bool:
+    server = book.server.server
+    return server is not None and any(path.startswith(_REMOTE) for path in server.options("model-repository"))

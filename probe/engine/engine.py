@@ -1,0 +1,306 @@
+"""The engine: looks on schedule and at once when the kernel tells of an exit, and publishes what it believes.
+
+Everything here runs in one event loop; readings are folded in between awaits, so nothing is locked.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine, Iterator
+from typing import Any
+
+from probe.checks.observation import Observation, Staleness
+from probe.engine.agenda import agenda
+from probe.engine.board import Board
+from probe.engine.eyes import ExitEye, Eyes
+from probe.engine.publishing import Publisher
+from probe.engine.tracking import Track
+from probe.facts.instants import Instant
+from probe.facts.nvml import NvmlState
+from probe.facts.processes import Exit, ProcessId
+from probe.facts.status import Snapshot
+from probe.facts.triton import CallFailure, Failure, TritonReading
+from probe.kits.clocks import now
+from probe.kits.errands import Errand, OutstandingError
+from probe.kits.tasks import Bell
+from probe.ledgers.book import Book
+from probe.ledgers.evidence import listed_pids
+from probe.settings import Settings
+
+SCAN_INTERVAL = 2.0
+"""Seconds between scans of ``/proc`` at most: nothing tells an unprivileged process of a new stub."""
+BRISK = 1.0
+"""Seconds between polls while Triton is not up: a refused connection costs nobody anything."""
+TURN = 1.0
+"""Seconds between turns of the loop at most; its age is what ``/healthz`` answers by."""
+VIOLENT_PATIENCE = 0.03
+"""Seconds that Triton has to say that a stub killed by a signal was being unloaded."""
+STALE_INTERVALS = 3
+SCAN_DEADLINE = 2.0
+"""Seconds for a scan or a look at cgroups; a file of a process stuck in the kernel may never answer."""
+
+SOURCES = ("triton", "nvml", "processes", "container")
+
+
+class Engine:
+    """Owns the book, the schedule, and the board."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        eyes: Eyes,
+        version: str,
+        *,
+        clock: Callable[[], Instant] = now,
+        on_snapshot: Callable[[Snapshot], None] = lambda _: None,
+    ) -> None:
+        """``on_snapshot`` is told of every snapshot after the board has it; it must not block."""
+        self._settings = settings
+        self._eyes = eyes
+        self._clock = clock
+        self._on_snapshot = on_snapshot
+        started = clock()
+        self._tracks = {name: Track(started) for name in SOURCES}
+        self._book = Book()
+        self._publisher = Publisher(settings, version, started)
+        self._stirred = Bell()
+        self._wake = {name: Bell() for name in SOURCES}
+        self._scanner = Errand("scan-processes")
+        self._reader = Errand("read-container")
+        self._exits: ExitEye | None = None
+        self._explaining: set[asyncio.Task[None]] = set()
+        self._changed: frozenset[str] = frozenset()
+        first = self._publisher.snapshot(self._observation(), self._tracks)
+        self.board = Board(first, stalled_after=max(10.0, STALE_INTERVALS * settings.interval))
+
+    @property
+    def book(self) -> Book:
+        """Everything known now."""
+        return self._book
+
+    def tasks(self) -> Iterator[tuple[str, Callable[[], Coroutine[Any, Any, None]]]]:
+        """Every endless task by its name, for the composition root to start."""
+        yield "turn", self._turn
+        yield "watch-triton", self._watch_triton
+        yield "watch-processes", self._watch_processes
+        yield "watch-nvml", self._watch_nvml
+        yield "watch-container", self._watch_container
+
+    async def look_once(self) -> Snapshot:
+        """Look with every eye once, processes first, and judge; for commands that need no daemon."""
+        await self._look_at_processes()
+        await asyncio.gather(self._look_at_triton(), self._look_at_nvml(), self._look_at_container())
+        # NVML's pids are looked up by a scan, and stubs found their models with the configurations.
+        await self._look_at_processes()
+        await self._look_at_nvml()
+        return self._judge()
+
+    async def close(self) -> None:
+        """Let go of every source; waits for none that hangs."""
+        for task in self._explaining:
+            task.cancel()
+        if self._exits is not None:
+            self._exits.close()
+        self._scanner.close()
+        self._reader.close()
+        await self._eyes.nvml.close()
+        await self._eyes.triton.close()
+
+    async def _turn(self) -> None:
+        while True:
+            waiting = self._publisher.due(self._clock())
+            stirred = await self._stirred.wait(min(TURN, waiting) if waiting is not None else TURN)
+            moment = self._clock()
+            self.board.beat(moment.mono)
+            overdue = moment.mono - self.board.latest.taken.mono >= self._settings.interval
+            if stirred or waiting is not None or overdue:
+                self._judge()
+
+    def _judge(self) -> Snapshot:
+        snapshot = self._publisher.snapshot(self._observation(), self._tracks)
+        self.board.publish(snapshot)
+        self._on_snapshot(snapshot)
+        return snapshot
+
+    def _observation(self) -> Observation:
+        moment = self._clock()
+        # A look may take its whole deadline before it says anything.
+        limit = STALE_INTERVALS * max(self._settings.interval, self._settings.triton.timeout + 1.0)
+        stale = tuple(
+            Staleness(
+                name,
+                track.stale_seconds(moment) if track.delivered is not None else None,
+                track.error or "",
+                moment,
+            )
+            for name, track in self._tracks.items()
+            if track.stale_seconds(moment) > limit
+        )
+        return Observation(moment, self._settings, self._book, stale)
+
+    async def _watch_triton(self) -> None:
+        while True:
+            await self._look_at_triton()
+            server = self._book.server
+            settled = server.up and server.gone is None and server.reachable
+            pace = self._settings.interval if settled else min(BRISK, self._settings.interval)
+            await self._wake["triton"].wait(pace)
+
+    async def _look_at_triton(self) -> None:
+        began = self._clock()
+        reading = await self._eyes.triton.poll()
+        self._book = self._book.with_poll(reading)
+        ok, delivered, error = _grade(reading)
+        self._track("triton", began, ok=ok, delivered=delivered, error=error)
+        self._stirred.ring()
+        moment = self._clock()
+        suspects = self._publisher.suspects | self._changed
+        self._changed = frozenset()
+        inquiry = agenda(self._book, self._settings, suspects, moment)
+        if reading.live and inquiry:
+            answers = await self._eyes.triton.inquire(inquiry, budget=self._settings.interval)
+            self._book = self._book.with_answers(answers)
+            self._stirred.ring()
+
+    async def _watch_processes(self) -> None:
+        while True:
+            await self._look_at_processes()
+            await self._wake["processes"].wait(min(SCAN_INTERVAL, self._settings.interval))
+
+    async def _look_at_processes(self) -> None:
+        began = self._clock()
+        good = self._book.evidence.last
+        asked = listed_pids(good) if good is not None else frozenset()
+        try:
+            reading = await self._scanner.run(lambda: self._eyes.processes.scan(asked), SCAN_DEADLINE)
+        except OutstandingError as error:
+            self._track("processes", began, ok=False, delivered=False, error=str(error))
+            return
+        before = self._book
+        self._book = before.with_processes(reading)
+        self._track("processes", began, ok=True, delivered=True, error=None)
+        self._watch_exits()
+        self._notice_changes(before)
+
+    def _notice_changes(self, before: Book) -> None:
+        after = self._book
+        if after.server.process != before.server.process or after.server.gone != before.server.gone:
+            self._wake["triton"].ring()
+            self._wake["container"].ring()
+            self._stirred.ring()
+        changed = before.stubs.live.keys() ^ after.stubs.live.keys()
+        if changed:
+            named = {**before.stubs.live, **after.stubs.live}
+            models = (named[process].model for process in changed)
+            # A stub that came or went may be a reload, whose configuration no counter announces.
+            self._changed |= frozenset(model.name for model in models if model is not None)
+            self._wake["triton"].ring()
+        frozen = {key for key, each in after.stubs.live.items() if each.stopped_since is not None}
+        thawed = {key for key, each in before.stubs.live.items() if each.stopped_since is not None}
+        if changed or frozen != thawed or not before.server.seen:
+            self._stirred.ring()
+
+    def _watch_exits(self) -> None:
+        if self._exits is None:
+            self._exits = self._eyes.exits(self._on_exit)
+        wanted: set[ProcessId] = set(self._book.stubs.live)
+        server = self._book.server
+        if server.process is not None and server.gone is None:
+            wanted.add(server.process)
+        self._exits.watch(wanted)
+
+    def _on_exit(self, event: Exit) -> None:
+        before = self._book
+        self._book = before.with_exit(event)
+        if self._book.server.gone != before.server.gone:
+            self._stirred.ring()
+            self._wake["triton"].ring()
+            return
+        task = asyncio.get_running_loop().create_task(self._explain(event), name=f"explain-{event.id.pid}")
+        self._explaining.add(task)
+        task.add_done_callback(self._explaining.discard)
+
+    async def _explain(self, event: Exit) -> None:
+        # Was it a death, or is Triton unloading the model?  Its statistics know only loaded versions.
+        death = next((each for each in self._book.stubs.dead if each.id == event.id), None)
+        if death is None or death.model is None:
+            return
+        violent = bool(event.signal or event.code)
+        answer: tuple[Instant, tuple[Any, ...]] | CallFailure | None = None
+        try:
+            async with asyncio.timeout(VIOLENT_PATIENCE if violent else self._settings.triton.timeout):
+                answer = await self._eyes.triton.still_ready(death.model.name)
+        except TimeoutError:
+            pass
+        if isinstance(answer, tuple):
+            observed, versions = answer
+            if death.model in versions:
+                self._book = self._book.believing(event.id)
+            else:
+                self._book = self._book.with_models(self._book.models.without(death.model, observed))
+        elif violent and not _going(answer):
+            self._book = self._book.believing(event.id)
+        self._stirred.ring()
+        self._wake["processes"].ring()
+        self._wake["triton"].ring()
+
+    async def _watch_nvml(self) -> None:
+        while True:
+            await self._look_at_nvml()
+            await self._wake["nvml"].wait(self._settings.interval)
+
+    async def _look_at_nvml(self) -> None:
+        began = self._clock()
+        reading = await self._eyes.nvml.look()
+        before = self._book.evidence
+        self._book = self._book.with_nvml(reading, STALE_INTERVALS * self._settings.interval)
+        ok = reading.state is NvmlState.OK
+        # Every answer is definite, a hang too: it has a reason of its own.
+        self._track(
+            "nvml", began, ok=ok, delivered=True, error=None if ok else reading.detail or reading.state.value
+        )
+        after = self._book.evidence
+        if before.evidence.mode is not after.evidence.mode or before.looks <= 1:
+            self._wake["processes"].ring()
+        self._stirred.ring()
+
+    async def _watch_container(self) -> None:
+        while True:
+            await self._look_at_container()
+            await self._wake["container"].wait(self._settings.interval)
+
+    async def _look_at_container(self) -> None:
+        began = self._clock()
+        server = self._book.server
+        pid = server.process.pid if server.process is not None and server.gone is None else None
+        try:
+            reading = await self._reader.run(lambda: self._eyes.container.look(pid), SCAN_DEADLINE)
+        except OutstandingError as error:
+            self._track("container", began, ok=False, delivered=False, error=str(error))
+            return
+        self._book = self._book.with_container(reading)
+        self._track("container", began, ok=True, delivered=True, error=None)
+
+    def _track(self, name: str, began: Instant, *, ok: bool, delivered: bool, error: str | None) -> None:
+        moment = self._clock()
+        self._tracks[name] = self._tracks[name].looked(
+            moment, moment.mono - began.mono, ok=ok, delivered=delivered, error=error
+        )
+
+
+def _grade(reading: TritonReading) -> tuple[bool, bool, str | None]:
+    # Did the poll bring what it is for; was its answer at least definite; and what went wrong first?
+    failed = reading.failures[0] if reading.failures else None
+    error = f"{failed.call}: {failed.detail or failed.failure.value}" if failed is not None else None
+    if reading.live is not None:
+        ok = reading.statistics is not None
+        return ok, ok, error
+    live, http = reading.failed("live"), reading.failed("http_live")
+    vague = live is not None and live.failure in (Failure.TIMEOUT, Failure.ERROR, Failure.GARBAGE)
+    both = live is not None and http is not None and live.failure is http.failure is Failure.TIMEOUT
+    return False, both or not vague, error
+
+
+def _going(answer: object) -> bool:
+    # Triton itself is going down with its stubs: its own exit says what is to be said.
+    return isinstance(answer, CallFailure) and answer.failure in (Failure.REFUSED, Failure.EXITING)

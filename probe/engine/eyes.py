@@ -1,0 +1,85 @@
+"""What the engine looks with: the sources' shapes, so that tests can give it eyes of their own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Protocol
+
+import msgspec
+
+from probe.facts.container import ContainerReading
+from probe.facts.instants import Instant
+from probe.facts.models import ModelVersion
+from probe.facts.nvml import NvmlReading
+from probe.facts.processes import Exit, ProcessId, ProcessReading
+from probe.facts.triton import CallFailure, Inquiry, InquiryReading, TritonReading
+
+
+class TritonEye(Protocol):
+    """Asks Triton."""
+
+    async def poll(self) -> TritonReading:
+        """The cheap questions, every interval."""
+        ...
+
+    async def inquire(self, inquiry: Inquiry, *, budget: float) -> InquiryReading:
+        """What costs more, asked for a cause."""
+        ...
+
+    async def still_ready(self, name: str) -> tuple[Instant, tuple[ModelVersion, ...]] | CallFailure:
+        """Which versions of one model are ready at this moment."""
+        ...
+
+    async def close(self) -> None:
+        """Let go."""
+        ...
+
+
+class NvmlEye(Protocol):
+    """Looks at GPUs."""
+
+    async def look(self) -> NvmlReading:
+        """One look; a hang is a reading too."""
+        ...
+
+    async def close(self) -> None:
+        """Let go, whatever the helper does."""
+        ...
+
+
+class ProcessEye(Protocol):
+    """Scans processes; blocking."""
+
+    def scan(self, asked: Iterable[int] = ()) -> ProcessReading:
+        """One scan."""
+        ...
+
+
+class ContainerEye(Protocol):
+    """Reads Triton's container; blocking."""
+
+    def look(self, pid: int | None) -> ContainerReading:
+        """One look at the container of this pid."""
+        ...
+
+
+class ExitEye(Protocol):
+    """Is told of exits by the kernel."""
+
+    def watch(self, wanted: Iterable[ProcessId]) -> None:
+        """Watch exactly these from now on."""
+        ...
+
+    def close(self) -> None:
+        """Let go of all."""
+        ...
+
+
+class Eyes(msgspec.Struct, frozen=True):
+    """All of them.  ``exits`` makes the exit watch once the loop runs and the engine can be told."""
+
+    triton: TritonEye
+    nvml: NvmlEye
+    processes: ProcessEye
+    container: ContainerEye
+    exits: Callable[[Callable[[Exit], None]], ExitEye]

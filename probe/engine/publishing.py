@@ -1,0 +1,173 @@
+"""From an observation to the snapshot: judge, debounce, move gates, count, remember transitions.
+
+Synchronous and without I/O; the engine calls it in its loop, a doctor once.
+"""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Mapping
+
+import msgspec
+
+from probe.checks import roster
+from probe.checks.observation import Observation
+from probe.engine import report, transitions
+from probe.engine.standing import Gates, Key, Rules, Standing
+from probe.engine.tracking import Track
+from probe.facts.findings import Finding, Severity
+from probe.facts.gates import Gate
+from probe.facts.instants import Instant
+from probe.facts.status import (
+    GateStatus,
+    Histogram,
+    ProbeStatus,
+    Snapshot,
+    Status,
+    Tallies,
+    Transition,
+)
+from probe.settings import Settings
+
+DELAY_BOUNDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
+"""Seconds: from an event that woke the engine to a state that a poll found."""
+
+_RANK = {Severity.CRITICAL: 0, Severity.WARNING: 1, Severity.INFO: 2}
+
+
+class Publisher:
+    """Keeps what holds and what it did to the gates; makes one snapshot from each observation."""
+
+    def __init__(self, settings: Settings, version: str, started: Instant) -> None:
+        """``version`` is the probe's own."""
+        self._rules = Rules(settings)
+        self._version = version
+        self._started = started
+        self._standing = Standing()
+        self._gates = Gates()
+        self._findings: dict[Key, Finding] = {}
+        self._history: tuple[Transition, ...] = ()
+        self._tallies = Tallies(
+            gate_transitions=dict.fromkeys(Gate, 0),
+        )
+        self._epoch = 0
+
+    def due(self, now: Instant) -> float | None:
+        """Seconds until a finding will have held long enough to move a gate, None where none waits."""
+        return self._standing.due(self._rules, now)
+
+    @property
+    def suspects(self) -> frozenset[str]:
+        """Models with a standing finding."""
+        return frozenset(key[1].model for key in self._findings if key[1].model)
+
+    def snapshot(self, seen: Observation, tracks: Mapping[str, Track]) -> Snapshot:
+        """Judge this observation and fold it into everything that stands."""
+        now = seen.now
+        server = seen.book.server
+        self._gates = self._gates.in_epoch(server.epoch)
+        self._standing = self._standing.with_claims(roster.judge(seen), now)
+        findings = self._found(now)
+        gates = self._gates.with_findings(tuple(findings.values()), now)
+        delays = self._delays(now)
+        news = (
+            *transitions.of_epoch(
+                self._epoch, server.epoch, server.process.pid if server.process else None, now
+            ),
+            *transitions.of_findings(self._findings, findings, server.epoch, now),
+            *transitions.of_gates(self._gates, gates, tuple(findings.values()), delays, now),
+        )
+        self._count(findings, gates, delays, seen, tracks)
+        self._standing = self._standing.with_moves(self._rules, now)
+        self._history = (*reversed(news), *self._history)[: transitions.KEPT]
+        self._findings, self._gates, self._epoch = findings, gates, server.epoch
+        return self._assembled(seen, tracks)
+
+    def _found(self, now: Instant) -> dict[Key, Finding]:
+        # A gate that this very judgement opens for good is no longer listed as failed.
+        held = self._standing.held
+        listed = {
+            key: self._rules.finding(each, now, self._gates.open_for_good) for key, each in held.items()
+        }
+        return dict(sorted(listed.items(), key=lambda item: _RANK[item[1].severity]))
+
+    def _delays(self, now: Instant) -> dict[str, float]:
+        # From the event's own time to the first gate that the finding fails.
+        return {
+            reason: now.mono - each.claim.event_at.mono
+            for (reason, _), each in self._standing.held.items()
+            if each.claim.event_at is not None and not each.moved and self._rules.failing(each, now)
+        }
+
+    def _count(
+        self,
+        findings: Mapping[Key, Finding],
+        gates: Gates,
+        delays: Mapping[str, float],
+        seen: Observation,
+        tracks: Mapping[str, Track],
+    ) -> None:
+        told = self._tallies
+        raised = dict(told.findings)
+        for key in findings.keys() - self._findings.keys():
+            raised[key[0]] = raised.get(key[0], 0) + 1
+        moved = dict(told.gate_transitions)
+        for gate, record in gates.records.items():
+            before = self._gates.records.get(gate)
+            if before is not None and before.ok != record.ok:
+                moved[gate] += 1
+        histograms = dict(told.delays)
+        for reason, seconds in delays.items():
+            histograms[reason] = histograms.get(reason, Histogram.empty(DELAY_BOUNDS)).observed(seconds)
+        self._tallies = msgspec.structs.replace(
+            told,
+            findings=raised,
+            gate_transitions=moved,
+            delays=histograms,
+            stub_exits=seen.book.stubs.exits,
+            sources={name: track.tally() for name, track in tracks.items()},
+            last_success_wall={
+                (key.name, key.version): record.traffic.last_success_wall
+                for key, record in seen.book.models.records.items()
+                if record.traffic.last_success_wall is not None
+            },
+        )
+
+    def _assembled(self, seen: Observation, tracks: Mapping[str, Track]) -> Snapshot:
+        now = seen.now
+        findings = tuple(self._findings.values())
+        status = Status(
+            schema=1,
+            probe=ProbeStatus(
+                version=self._version,
+                started_at=_whole_seconds(self._started.as_datetime()),
+                uptime_seconds=now.mono - self._started.mono,
+                loop_age_seconds=0.0,
+                sources={name: track.status(now) for name, track in tracks.items()},
+            ),
+            triton=report.triton(seen),
+            gates={
+                gate: GateStatus(
+                    ok=record.ok,
+                    since=record.since.as_datetime(),
+                    findings=tuple(finding for finding in findings if gate in finding.gates),
+                )
+                for gate, record in self._gates.records.items()
+            },
+            findings=findings,
+            models=report.models(seen),
+            gpus=report.gpus(seen),
+            container=report.container(seen.book.container),
+            evidence=seen.book.evidence.evidence,
+        )
+        return Snapshot(
+            taken=now,
+            status=status,
+            tallies=self._tallies,
+            transitions=self._history,
+            known_models=seen.book.models.known | frozenset(seen.settings.models.required),
+        )
+
+
+def _whole_seconds(moment: datetime.datetime) -> datetime.datetime:
+    return moment.replace(microsecond=0)

@@ -1,0 +1,192 @@
+"""From the book of everything known to the status that is told; pure."""
+
+from __future__ import annotations
+
+from probe.checks.observation import Observation
+from probe.checks.placement import gpu_use, placement_of
+from probe.facts.container import ContainerReading, Limit
+from probe.facts.models import ModelState
+from probe.facts.releases import semantics
+from probe.facts.status import (
+    ContainerCpuStatus,
+    ContainerMemoryStatus,
+    ContainerPidsStatus,
+    ContainerShmStatus,
+    ContainerStatus,
+    GpuStatus,
+    InstancesStatus,
+    ModelStatus,
+    StubStatus,
+    TrafficStatus,
+    TritonStatus,
+)
+from probe.ledgers.models import ModelRecord
+from probe.ledgers.stubs import LiveStub
+
+
+def triton(seen: Observation) -> TritonStatus:
+    """The server's part."""
+    server = seen.book.server
+    process = server.server
+    meaning = semantics(server.version)
+    last = server.last
+    mode = None
+    if process is not None:
+        mode = process.option("model-control-mode") or "none"
+    return TritonStatus(
+        version=server.version,
+        pid=server.process.pid if server.process is not None and server.gone is None else None,
+        epoch=server.epoch,
+        reachable=server.reachable,
+        live=last.live if last is not None and server.gone is None else None,
+        ready=server.ready if server.gone is None else None,
+        control_mode=mode,
+        readiness_semantics=meaning.text if meaning is not None else None,
+    )
+
+
+def models(seen: Observation) -> tuple[ModelStatus, ...]:
+    """Every model version, in order of name and version."""
+    records = seen.book.models.records
+    return tuple(_model(seen, records[key]) for key in sorted(records) if _shown(records[key]))
+
+
+def _shown(record: ModelRecord) -> bool:
+    # What only its counters are kept of is nothing that is here now.
+    return record.state is not ModelState.UNKNOWN or record.since is not None
+
+
+def _model(seen: Observation, record: ModelRecord) -> ModelStatus:
+    config = record.config
+    return ModelStatus(
+        name=record.key.name,
+        version=record.key.version,
+        state=record.state.value,
+        backend=config.backend or None if config is not None else None,
+        platform=config.platform or None if config is not None else None,
+        ready=_ready(record),
+        placement=placement_of(seen, record),
+        instances=_instances(seen, record),
+        stubs=tuple(_stub(seen, each) for each in seen.book.stubs.of(record.key)),
+        traffic=_traffic(seen, record),
+    )
+
+
+def _ready(record: ModelRecord) -> bool | None:
+    if record.state is ModelState.UNKNOWN:
+        return None
+    return record.ready and record.told_ready is not False
+
+
+def _instances(seen: Observation, record: ModelRecord) -> InstancesStatus:
+    stubs = seen.book.stubs
+    expected = stubs.expected(record.key, record.config) if record.ready else None
+    if stubs.scanned is None or not seen.book.server.ever_seen:
+        return InstancesStatus(expected, None, None, None)
+    alive = stubs.of(record.key)
+    if expected is None and not alive:
+        return InstancesStatus(None, None, None, None)
+    dead = sum(each.believed for each in stubs.deaths_of(record.key))
+    frozen = sum(each.stopped_since is not None for each in alive)
+    return InstancesStatus(expected, len(alive), dead, frozen)
+
+
+def _stub(seen: Observation, live: LiveStub) -> StubStatus:
+    stub = live.stub
+    known = seen.book.evidence.evidence.lists_prove_absence
+    use = gpu_use(seen.book.evidence.good, stub.pids) if known else None
+    figures = [each for each in use.values() if each is not None] if use is not None else []
+    return StubStatus(
+        pid=stub.process.id.pid,
+        instance=stub.arguments.name,
+        state=stub.process.state.value,
+        rss_bytes=stub.process.rss_bytes,
+        gpu_memory_bytes=sum(figures) if figures else (0 if use == {} else None),
+        gpus=tuple(sorted(use)) if use is not None else None,
+        shm_region=stub.arguments.shm_region,
+        shm_bytes=stub.shm_bytes,
+        children=len(stub.descendants),
+    )
+
+
+def _traffic(seen: Observation, record: ModelRecord) -> TrafficStatus:
+    traffic = record.traffic
+    known = record.statistics is not None or traffic.success > 0 or traffic.failure > 0
+    last = traffic.last_success_wall
+    return TrafficStatus(
+        success_total=traffic.success if known else None,
+        failure_total=traffic.failure if known else None,
+        last_success_seconds_ago=max(0.0, seen.now.wall - last) if last is not None else None,
+        compute_seconds_per_inference=traffic.compute_seconds_per_inference,
+    )
+
+
+def gpus(seen: Observation) -> tuple[GpuStatus, ...]:
+    """Every GPU that NVML shows; whether one is well is judged by later checks, so ``ok`` says only "answers"."""
+    good = seen.book.evidence.good
+    return tuple(
+        GpuStatus(
+            uuid=gpu.uuid,
+            name=gpu.name,
+            minor=gpu.minor,
+            mig=gpu.mig,
+            memory_total_bytes=gpu.memory_total_bytes,
+            memory_used_bytes=gpu.memory_used_bytes,
+            recovery_action=gpu.recovery_action,
+            xids={},
+            ok=gpu.error is None,
+        )
+        for gpu in (good.gpus if good is not None else ())
+    )
+
+
+def container(reading: ContainerReading | None) -> ContainerStatus:
+    """Triton's container."""
+    if reading is None:
+        return ContainerStatus(None, None)
+    memory, cpu, pids, shm = reading.memory, reading.cpu, reading.pids, reading.shm
+    return ContainerStatus(
+        cgroup=reading.cgroup,
+        qos=_qos(reading.oom_score_adj),
+        memory=ContainerMemoryStatus(
+            limited=_limited(memory.limit),
+            limit_bytes=_whole(memory.limit),
+            used_bytes=memory.used_bytes,
+            working_set_bytes=memory.working_set_bytes,
+            peak_bytes=memory.peak_bytes,
+            oom_kills=memory.oom_kills,
+            stall_seconds=memory.stall_seconds,
+        ),
+        cpu=ContainerCpuStatus(
+            limited=_limited(cpu.limit),
+            limit_cores=cpu.limit.value if cpu.limit is not None else None,
+            used_seconds=cpu.used_seconds,
+            throttled_seconds=cpu.throttled_seconds,
+        ),
+        pids=ContainerPidsStatus(limited=_limited(pids.limit), limit=_whole(pids.limit), used=pids.used),
+        shm=ContainerShmStatus(
+            size_bytes=shm.size_bytes if shm is not None else None,
+            used_bytes=shm.used_bytes if shm is not None else None,
+        ),
+    )
+
+
+def _qos(oom_score_adj: int | None) -> str | None:
+    # The kubelet writes the class into oom_score_adj (kubernetes, pkg/kubelet/qos/policy.go).
+    match oom_score_adj:
+        case 1000:
+            return "BestEffort"
+        case -997:
+            return "Guaranteed"
+        case int(value) if 2 <= value <= 999:  # noqa: PLR2004
+            return "Burstable"
+        case _:
+            return None
+
+
+def _limited(limit: Limit | None) -> bool | None:
+    return None if limit is None else limit.value is not None
+
+
+def _whole(limit: Limit | None) -> int | None:
+    return int(limit.value) if limit is not None and limit.value is not None else None

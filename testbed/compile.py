@@ -1,0 +1,52 @@
+"""Builds the C doubles: once for each state of their source, into ``.cache/doubles``."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import subprocess
+import tempfile
+from pathlib import Path
+
+_CACHE = Path(__file__).resolve().parent.parent / ".cache" / "doubles"
+_FLAGS = ("-shared", "-fPIC", "-O1", "-g", "-std=gnu11", "-Wall", "-Wextra", "-Werror", "-pthread")
+
+
+class CompileError(Exception):
+    """The double could not be built; the message carries the compiler's own words."""
+
+
+def build_shared_library(source: Path, soname: str, *, libraries: tuple[str, ...] = ()) -> Path:
+    """Compile one C file into a shared library and return its path, whose last part is ``soname``.
+
+    The library lies alone in its folder, so that the folder can go into ``LD_LIBRARY_PATH``.  The folder is
+    named for what went in (the source, the headers beside it, flags), so a changed source is another library
+    and processes that still use the old one are not disturbed.  ``libraries`` are linked with ``-l``.
+    Raises :class:`CompileError`.
+    """
+    folder = _CACHE / f"{source.stem}-{_digest(source, soname, libraries)}"
+    library = folder / soname
+    if library.exists():
+        return library
+    compiler = shutil.which("gcc") or shutil.which("cc")
+    if compiler is None:
+        raise CompileError("no C compiler here: install one (Debian: apt-get install gcc libc6-dev)")
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=_CACHE) as scratch:
+        fresh = Path(scratch) / soname
+        command = [compiler, *_FLAGS, f"-Wl,-soname,{soname}", "-o", str(fresh), str(source)]
+        command += [f"-l{each}" for each in libraries]
+        result = subprocess.run(command, capture_output=True, text=True, check=False)
+        if result.returncode != 0:
+            raise CompileError(f"{source.name} does not compile:\n{result.stderr}")
+        os.replace(fresh, library)  # noqa: PTH105 - parallel builders end with one whole file, whoever is last
+    return library
+
+
+def _digest(source: Path, soname: str, libraries: tuple[str, ...]) -> str:
+    state = hashlib.sha256()
+    for each in (source, *sorted(source.parent.glob("*.h"))):
+        state.update(each.name.encode() + b"\0" + each.read_bytes() + b"\0")
+    state.update(repr((_FLAGS, soname, libraries)).encode())
+    return state.hexdigest()[:16]

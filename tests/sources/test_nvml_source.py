@@ -1,0 +1,311 @@
+"""The life of the NVML helper: started once, waited for never too long, restarted with pauses."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import os
+import signal
+import sys
+import time
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from types import SimpleNamespace
+
+import psutil
+import pytest
+
+from probe.facts.nvml import NvmlReading, NvmlState
+from probe.sources.nvml.process import LONGEST_LINE
+from probe.sources.nvml.source import NvmlSource
+from testbed.nvml.double import EVERY, FOREVER, GpuState, NvmlDouble
+
+GPU = GpuState(uuid="GPU-1")
+
+
+@pytest.fixture
+def double(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> NvmlDouble:
+    """Lend an NVML with one GPU, that every helper started from here finds."""
+    double = NvmlDouble(tmp_path)
+    double.set(gpus=[GPU])
+    for name, value in double.environment.items():
+        monkeypatch.setenv(name, value)
+    return double
+
+
+@pytest.fixture
+async def source(double: NvmlDouble) -> AsyncIterator[NvmlSource]:
+    """Lend a source with a deadline that tests can wait for."""
+    source = NvmlSource(deadline=0.5)
+    # The first helper may need longer than the deadline to come up on a busy machine.
+    await look_until(source, lambda reading: reading.state is NvmlState.OK)
+    yield source
+    await source.close()
+
+
+async def look_until(
+    source: NvmlSource, wanted: Callable[[NvmlReading], bool], seconds: float = 20.0
+) -> NvmlReading:
+    """Look until a reading is as wanted; fails with the last one when time is up."""
+    ends = time.monotonic() + seconds
+    while not wanted(reading := await source.look()):
+        assert time.monotonic() < ends, reading
+        await asyncio.sleep(0.02)
+    return reading
+
+
+def helpers() -> list[int]:
+    """Tell the pids of this process's living NVML helpers."""
+    children = psutil.Process().children()
+    return [
+        each.pid
+        for each in children
+        if each.status() != psutil.STATUS_ZOMBIE and "probe.sources.nvml.helper" in each.cmdline()
+    ]
+
+
+async def test_no_helper_runs_before_the_first_look(double: NvmlDouble) -> None:
+    """A source that is never asked starts nothing."""
+    source = NvmlSource()
+    assert source.pid is None
+    assert helpers() == []
+    await source.close()
+
+
+async def test_looks_share_one_helper(source: NvmlSource) -> None:
+    """Look after look, the same process answers."""
+    pid = source.pid
+    readings = [await source.look() for _ in range(5)]
+    assert [each.state for each in readings] == [NvmlState.OK] * 5
+    assert helpers() == [pid]
+
+
+async def test_the_helper_starts_from_any_folder(
+    double: NvmlDouble, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The working directory neither hides the package nor replaces what the helper imports."""
+    (tmp_path / "pynvml.py").write_text("raise SystemExit(7)")
+    (tmp_path / "json.py").write_text("raise SystemExit(7)")
+    monkeypatch.chdir(tmp_path)
+    source = NvmlSource(deadline=20)
+    assert (await source.look()).state is NvmlState.OK
+    await source.close()
+
+
+async def test_a_hang_is_told_within_the_deadline_and_heals(source: NvmlSource, double: NvmlDouble) -> None:
+    """While every call hangs, looks say HUNG with a growing age; then the same helper goes on."""
+    pid = source.pid
+    double.set(gpus=[GPU], hang={EVERY: 60})
+    began = time.monotonic()
+    first = await source.look()
+    assert first.state is NvmlState.HUNG
+    assert 0.4 < time.monotonic() - began < 2.0
+    assert first.outstanding_seconds >= 0.5
+    began = time.monotonic()
+    second = await source.look()
+    assert time.monotonic() - began < 0.1
+    assert second.state is NvmlState.HUNG
+    assert second.outstanding_seconds > first.outstanding_seconds
+    assert helpers() == [pid]
+    double.set(gpus=[GpuState(uuid="GPU-2")])
+    healed = await look_until(source, lambda reading: reading.state is NvmlState.OK)
+    assert [gpu.uuid for gpu in healed.gpus] == ["GPU-2"]
+    assert source.pid == pid
+
+
+async def test_a_look_between_is_not_multiplied(source: NvmlSource, double: NvmlDouble) -> None:
+    """Looks that overlap share one request and one answer."""
+    double.set(gpus=[GPU], hang={"nvmlDeviceGetCount_v2": 0.1})
+    readings = await asyncio.gather(*(source.look() for _ in range(10)))
+    assert {each.state for each in readings} == {NvmlState.OK}
+    assert source._number <= 3  # one for the fixture's look (or two), one for all ten
+
+
+async def test_an_abandoned_helper_is_replaced_once_it_is_gone(double: NvmlDouble) -> None:
+    """A call outstanding for too long costs the helper its life; the next one finds NVML again."""
+    source = NvmlSource(deadline=0.3, abandon_after=0.6)
+    await look_until(source, lambda reading: reading.state is NvmlState.OK)
+    first = source.pid
+    double.set(gpus=[GPU], hang={EVERY: FOREVER})
+    await look_until(source, lambda _: first not in helpers())
+    assert (await source.look()).state is NvmlState.HUNG
+    double.set(gpus=[GPU])
+    await look_until(source, lambda reading: reading.state is NvmlState.OK)
+    assert source.pid != first
+    assert len(helpers()) == 1
+    await source.close()
+
+
+async def test_a_helper_that_can_not_die_is_never_multiplied(
+    double: NvmlDouble, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In uninterruptible sleep SIGKILL waits: the source sends it once, starts no second, and says HUNG."""
+    source = NvmlSource(deadline=0.2, abandon_after=0.3)
+    await look_until(source, lambda reading: reading.state is NvmlState.OK)
+    process = source._process
+    assert process is not None
+    kills = []
+    monkeypatch.setattr(process._popen, "kill", lambda: kills.append(1))
+    double.set(gpus=[GPU], hang={EVERY: FOREVER})
+    reading = await look_until(source, lambda reading: reading.outstanding_seconds > 1.0)
+    assert reading.state is NvmlState.HUNG
+    assert kills == [1]
+    assert helpers() == [process.pid]
+    monkeypatch.undo()
+    began = time.monotonic()
+    process._killed = False
+    await source.close()
+    assert time.monotonic() - began < 0.5
+    assert helpers() == []
+
+
+async def test_a_killed_helper_comes_back_after_a_pause(source: NvmlSource) -> None:
+    """Its death is an ERROR that names the signal; a second later another answers."""
+    pid = source.pid
+    assert pid is not None
+    os.kill(pid, signal.SIGKILL)
+    reading = await look_until(source, lambda reading: reading.state is NvmlState.ERROR)
+    died = time.monotonic()
+    assert "signal 9" in reading.detail
+    assert helpers() == []
+    await look_until(source, lambda reading: reading.state is NvmlState.OK)
+    assert time.monotonic() - died > 0.7
+    assert source.pid != pid
+
+
+async def test_pauses_double_up_to_a_minute(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A helper that never comes up is tried after 1, 2, 4 … and at last every 60 seconds."""
+    clock = 1000.0
+    starts: list[float] = []
+    monkeypatch.setattr("probe.sources.nvml.source.time", SimpleNamespace(monotonic=lambda: clock))
+    source = NvmlSource(command=["/nowhere/python"])
+    give_up = source._give_up
+
+    def noted(why: str) -> None:
+        starts.append(clock)
+        give_up(why)
+
+    monkeypatch.setattr(source, "_give_up", noted)
+    for _ in range(1200):
+        reading = await source.look()
+        clock += 0.25
+    assert reading.state is NvmlState.ERROR
+    assert "can not be started" in reading.detail
+    pauses = [later - earlier for earlier, later in itertools.pairwise(starts)]
+    assert pauses[:7] == [1, 2, 4, 8, 16, 32, 60]
+    assert set(pauses[6:]) == {60}
+
+
+SCRIPTS = {
+    "no JSON": "sys.stdin.readline(); print('Traceback (most recent call last):')",
+    "not UTF-8": "sys.stdin.readline(); sys.stdout.buffer.write(b'\\xff\\xfe\\n')",
+    "another shape": "sys.stdin.readline(); print('[1, 2]')",
+    "wrong types": 'sys.stdin.readline(); print(\'{"id": 1, "gpus": [{"uuid": 5}]}\')',
+    "another request's answer": "sys.stdin.readline(); print('{\"id\": 77}')",
+    "too deep": "sys.stdin.readline(); print('[' * 100000)",
+    "no end of line": f"sys.stdin.readline(); sys.stdout.write('x' * {LONGEST_LINE + 70000})",
+    "nothing": "sys.stdin.readline(); sys.exit(3)",
+}
+
+
+@pytest.mark.parametrize("script", SCRIPTS.values(), ids=SCRIPTS.keys())
+async def test_garbage_is_an_error_and_costs_the_helper_its_life(script: str) -> None:
+    """A helper that answers anything but an answer is ended, whatever it would have done next."""
+    tail = "; sys.stdout.flush(); time.sleep(60)"
+    source = NvmlSource(deadline=20, command=[sys.executable, "-c", f"import sys, time; {script}{tail}"])
+    reading = await source.look()
+    assert reading.state is NvmlState.ERROR
+    assert reading.detail
+    assert reading.gpus == ()
+    process = source._process
+    assert process is not None
+    assert await process.wait_gone(5)
+    await source.close()
+
+
+async def test_a_line_that_nobody_asked_for_is_an_error(tmp_path: Path) -> None:
+    """A chatty helper is not trusted: the next look says so."""
+    script = "import time; print('{\"id\": 0}', flush=True); time.sleep(60)"
+    source = NvmlSource(deadline=20, command=[sys.executable, "-c", script])
+    reading = await source.look()
+    assert reading.state is NvmlState.ERROR
+    assert "not asked" in reading.detail
+    await source.close()
+
+
+async def test_close_is_quick_while_nvml_hangs(source: NvmlSource, double: NvmlDouble) -> None:
+    """Half a second at most, no process left, and a look that still waits gets its answer."""
+    double.set(gpus=[GPU], hang={EVERY: FOREVER})
+    waiting = asyncio.create_task(source.look())
+    await asyncio.sleep(0)  # the look sends its request
+    began = time.monotonic()
+    await source.close()
+    assert time.monotonic() - began < 0.5
+    assert (await waiting).state is NvmlState.ERROR
+    assert helpers() == []
+    assert (await source.look()).state is NvmlState.ERROR
+    assert helpers() == []
+
+
+async def test_a_cancelled_look_leaves_the_source_usable(source: NvmlSource, double: NvmlDouble) -> None:
+    """Whoever stops waiting takes nothing from the next one."""
+    double.set(gpus=[GPU], hang={EVERY: FOREVER})
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0.05):
+            await source.look()
+    double.set(gpus=[GPU])
+    assert (await look_until(source, lambda reading: reading.state is NvmlState.OK)).gpus
+
+
+async def test_the_helper_ignores_ctrl_c(source: NvmlSource) -> None:
+    """SIGINT reaches the whole foreground group; only the daemon acts on it."""
+    pid = source.pid
+    assert pid is not None
+    os.kill(pid, signal.SIGINT)
+    assert (await source.look()).state is NvmlState.OK
+    assert source.pid == pid
+
+
+async def told(lines: asyncio.StreamReader, state: bytes) -> int:
+    """Read until the daemon tells that state; returns its helper's pid."""
+    async with asyncio.timeout(20):
+        while not (line := await lines.readline()).startswith(state):
+            assert line
+    return int(line.split()[1])
+
+
+DAEMON = """
+import asyncio, os, signal
+from probe.sources.nvml.source import NvmlSource
+
+async def main():
+    source = NvmlSource(deadline=0.5, abandon_after=3600)
+    while True:
+        print((await source.look()).state, source.pid, flush=True)
+        await asyncio.sleep(0.02)
+
+asyncio.run(main())
+"""
+
+
+async def test_the_helper_dies_with_its_daemon_even_inside_a_hung_call(double: NvmlDouble) -> None:
+    """SIGKILL on the daemon leaves no helper behind: the kernel passes it on."""
+    double.set(gpus=[GPU])
+    daemon = await asyncio.create_subprocess_exec(
+        sys.executable,
+        "-c",
+        DAEMON,
+        stdout=asyncio.subprocess.PIPE,
+        env={**os.environ, "PYTHONPATH": ":".join(sys.path)},
+    )
+    assert daemon.stdout is not None
+    pid = await told(daemon.stdout, b"ok")
+    double.set(gpus=[GPU], hang={EVERY: FOREVER})
+    assert await told(daemon.stdout, b"hung") == pid
+    helper = psutil.Process(pid)
+    daemon.kill()
+    await daemon.wait()
+    ends = time.monotonic() + 5
+    while helper.is_running() and helper.status() != psutil.STATUS_ZOMBIE:
+        assert time.monotonic() < ends
+        await asyncio.sleep(0.02)

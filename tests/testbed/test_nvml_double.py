@@ -1,0 +1,165 @@
+"""The NVML double, seen through the real binding: what the readings' tests do not already show."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from testbed.nvml.double import EVERY, GpuState, MigState, NvmlDouble, ProcessState, Xid
+
+GPU = GpuState(
+    uuid="GPU-1",
+    pci="00000000:3B:00.0",
+    memory_total_bytes=100,
+    memory_used_bytes=30,
+    utilization=(40, 50),
+    ecc=(1, 2),
+    remapped=(3, 4, 1, 0),
+    clocks=0x40,
+    migs=[MigState(uuid="MIG-1", gpu_instance=5, compute_instance=6)],
+)
+
+
+class Told:
+    """Runs a few lines of the binding in a process of its own; ``tell(…)`` is what comes back."""
+
+    def __init__(self, folder: Path) -> None:
+        self.double = NvmlDouble(folder)
+
+    def __call__(self, lines: str) -> Any:  # noqa: ANN401 - JSON
+        """Run the lines; fails with their traceback."""
+        program = f"import json\nfrom pynvml import *\ntell = lambda x: print(json.dumps(x))\n{lines}"
+        environment = {**os.environ, **self.double.environment}
+        result = subprocess.run(
+            [sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=False
+        )
+        assert result.returncode == 0, result.stderr
+        return json.loads(result.stdout)
+
+
+@pytest.fixture
+def told(tmp_path: Path) -> Told:
+    """Lend a double with one partitioned GPU."""
+    told = Told(tmp_path)
+    told.double.set(gpus=[GPU])
+    return told
+
+
+def test_every_number_of_a_gpu_comes_through_the_binding(told: Told) -> None:
+    """Layouts and signatures are the binding's, so a wrong one shows."""
+    lines = """
+nvmlInit()
+h = nvmlDeviceGetHandleByUUID("GPU-1")
+rates, pci = nvmlDeviceGetUtilizationRates(h), nvmlDeviceGetPciInfo(h)
+memory = nvmlDeviceGetMemoryInfo(h, nvmlMemory_v2)
+tell([rates.gpu, rates.memory, pci.bus, pci.busId, memory.total, memory.free, memory.used,
+      nvmlDeviceGetTotalEccErrors(h, 1, 0), nvmlDeviceGetTotalEccErrors(h, 1, 1),
+      nvmlDeviceGetRemappedRows(h), nvmlDeviceGetCurrentClocksEventReasons(h),
+      nvmlSystemGetCudaDriverVersion_v2(), nvmlSystemGetNVMLVersion(), nvmlDeviceGetIndex(h)])
+"""
+    expected = [40, 50, 0x3B, "00000000:3B:00.0", 100, 70, 30, 1, 2, [3, 4, 1, 0], 0x40]
+    assert told(lines) == [*expected, 12080, "12.570.86.15", 0]
+
+
+def test_a_mig_device_knows_its_instances_and_its_parent(told: Told) -> None:
+    """Found by index under its GPU; beyond the last one NOT_FOUND."""
+    lines = """
+nvmlInit()
+h = nvmlDeviceGetHandleByIndex(0)
+mig = nvmlDeviceGetMigDeviceHandleByIndex(h, 0)
+try: nvmlDeviceGetMigDeviceHandleByIndex(h, 1)
+except NVMLError_NotFound: beyond = True
+parent = nvmlDeviceGetDeviceHandleFromMigDeviceHandle(mig)
+tell([nvmlDeviceGetCount(), nvmlDeviceGetMigMode(h), nvmlDeviceGetUUID(mig), nvmlDeviceGetGpuInstanceId(mig),
+      nvmlDeviceGetComputeInstanceId(mig), nvmlDeviceGetUUID(parent), beyond])
+"""
+    assert told(lines) == [1, [1, 1], "MIG-1", 5, 6, "GPU-1", True]
+
+
+def test_a_lost_neighbour_fails_the_search_by_uuid(told: Told) -> None:
+    """As in the driver, which is why the product never searches so."""
+    told.double.set(gpus=[GpuState(uuid="GPU-0", returns={EVERY: 15}), GPU])
+    lines = """
+nvmlInit()
+try: nvmlDeviceGetHandleByUUID("GPU-1")
+except NVMLError_GpuIsLost: tell("lost")
+"""
+    assert told(lines) == "lost"
+
+
+def test_a_handle_outlives_the_state_it_came_from(told: Told, tmp_path: Path) -> None:
+    """A call sees the state of its own moment; a GPU that went is lost."""
+    other = tmp_path / "other"
+    other.mkdir()
+    later = NvmlDouble(other)
+    later.set(gpus=[GpuState(uuid="GPU-1", memory_used_bytes=77, processes=[ProcessState(8, None)])])
+    lines = f"""
+import os
+nvmlInit()
+h = nvmlDeviceGetHandleByIndex(0)
+before = nvmlDeviceGetMemoryInfo(h).used
+os.replace({str(other / "nvml-state")!r}, os.environ["NVML_DOUBLE_STATE"])
+after = nvmlDeviceGetMemoryInfo(h).used, nvmlDeviceGetComputeRunningProcesses(h)[0].usedGpuMemory
+os.unlink(os.environ["NVML_DOUBLE_STATE"])
+try: nvmlDeviceGetMemoryInfo(h)
+except NVMLError_GpuIsLost: tell([before, *after, nvmlDeviceGetCount()])
+"""
+    assert told(lines) == [30, 77, None, 0]
+
+
+def test_nothing_works_before_the_initialisation(told: Told) -> None:
+    """UNINITIALIZED, as from the driver's library."""
+    lines = """
+import pynvml
+pynvml._LoadNvmlLibrary()
+try: nvmlDeviceGetCount()
+except NVMLError_Uninitialized: tell("uninitialised")
+"""
+    assert told(lines) == "uninitialised"
+
+
+def test_an_xid_is_delivered_once_and_only_after_registration(told: Told, tmp_path: Path) -> None:
+    """What happened before is not told, what happens while waiting is, then the wait times out."""
+    later = tmp_path / "later"
+    later.mkdir()
+    future = NvmlDouble(later)
+    old, fresh = Xid("GPU-1", 13, 1), [Xid("GPU-1", 79, 2), Xid("GPU-9", 48, 3), Xid("GPU-1", 31, 4)]
+    told.double.set(gpus=[GPU], xids=[old])
+    future.set(gpus=[GPU], xids=[old, *fresh])
+    lines = f"""
+import os
+nvmlInit()
+h = nvmlDeviceGetHandleByIndex(0)
+events = nvmlEventSetCreate()
+nvmlDeviceRegisterEvents(h, nvmlDeviceGetSupportedEventTypes(h) & nvmlEventTypeXidCriticalError, events)
+def wait():
+    try:
+        data = nvmlEventSetWait_v2(events, 50)
+        return [nvmlDeviceGetUUID(data.device), data.eventType, data.eventData]
+    except NVMLError_Timeout:
+        return None
+first = wait()
+os.replace({str(later / "nvml-state")!r}, os.environ["NVML_DOUBLE_STATE"])
+got = [first, wait(), wait(), wait()]
+nvmlEventSetFree(events)
+tell(got)
+"""
+    assert told(lines) == [None, ["GPU-1", 8, 79], ["GPU-1", 8, 31], None]
+
+
+def test_a_call_is_held_as_long_as_the_state_says(told: Told) -> None:
+    """A function's own hang holds it and no other."""
+    told.double.set(gpus=[GPU], hang={"nvmlDeviceGetCount_v2": 0.3})
+    lines = """
+import time
+nvmlInit()
+began = time.monotonic(); nvmlSystemGetDriverVersion(); quick = time.monotonic() - began
+began = time.monotonic(); nvmlDeviceGetCount(); tell([quick < 0.25, time.monotonic() - began >= 0.3])
+"""
+    assert told(lines) == [True, True]

@@ -1,0 +1,60 @@
+"""The sample python model: one source, whose parameters say how it behaves.
+
+It answers what it was asked (FP32 ``INPUT`` to ``OUTPUT``) until its ``execute`` parameter wants otherwise.
+"""
+
+from __future__ import annotations
+
+SAMPLE_SOURCE = '''\
+"""A sample model.  Its parameters say how it behaves; by default it answers what it was asked."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import triton_python_backend_utils as pb_utils
+
+
+class TritonPythonModel:
+    def initialize(self, args):
+        written = json.loads(args["model_config"]).get("parameters", {})
+        self.parameters = {name: value["string_value"] for name, value in written.items()}
+        self.ballast = bytearray(b"x" * (int(self.get("memory_mib", "0")) << 20))
+        self.children = [
+            subprocess.Popen([sys.executable or "python3", "-c", "import time; time.sleep(1e9)"])
+            for _ in range(int(self.get("children", "0")))
+        ]
+        time.sleep(float(self.get("initialize_seconds", "0")))
+        self.misbehave(self.get("initialize", ""))
+
+    def get(self, name, default):
+        return self.parameters.get(name, default)
+
+    def misbehave(self, how):
+        if how == "raise":
+            raise RuntimeError(self.get("message", "this sample model always fails"))
+        if how == "exit":
+            os._exit(3)
+        if how == "kill":
+            os.kill(os.getpid(), signal.SIGKILL)
+        if how == "hang":
+            time.sleep(min(float(self.get("seconds", "inf")), 1e9))
+
+    def execute(self, requests):
+        responses = []
+        for request in requests:
+            values = pb_utils.get_input_tensor_by_name(request, "INPUT").as_numpy()
+            time.sleep(float(self.get("execute_seconds", "0")))
+            if self.get("execute_when", "always") == "always" or (values > 0).any():
+                self.misbehave(self.get("execute", ""))
+            output = pb_utils.Tensor("OUTPUT", values)
+            responses.append(pb_utils.InferenceResponse(output_tensors=[output]))
+        return responses
+
+    def finalize(self):
+        for child in self.children:
+            child.kill()
+'''

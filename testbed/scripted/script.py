@@ -1,0 +1,158 @@
+"""What a scripted Triton is: its models and how it behaves, to be changed while it runs."""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter
+from dataclasses import dataclass, field
+
+import grpc
+
+EVERY_CALL = "*"
+"""Stands for every gRPC method that has no behaviour of its own."""
+
+EXTENSIONS = (
+    *("classification", "sequence", "model_repository", "model_repository(unload_dependents)"),
+    *("schedule_policy", "model_configuration", "system_shared_memory", "cuda_shared_memory"),
+    *("binary_tensor_data", "parameters", "statistics", "trace", "logging"),
+)
+"""What release 2.51 says that it offers."""
+
+HTTP_CALLS = ("http_live", "http_ready", "metrics")
+"""Names of the HTTP calls, beside the gRPC methods' own names."""
+
+
+@dataclass(frozen=True)
+class Behaviour:
+    """How a call is answered instead of properly.
+
+    ``delay`` in seconds comes first; a call that hangs goes on where ``hang`` is set.  Then ``code`` and
+    ``text`` are an error (for HTTP ``status``), ``answer`` raw bytes in place of the message, and ``drop``
+    closes an HTTP connection without a word.
+    """
+
+    delay: float = 0.0
+    hang: threading.Event | None = None
+    code: grpc.StatusCode | None = None
+    text: str = ""
+    status: int | None = None
+    answer: bytes | None = None
+    drop: bool = False
+
+
+@dataclass(frozen=True)
+class Group:
+    """One instance group of the resolved configuration; ``kind`` as the protocol spells it."""
+
+    name: str
+    kind: str = "KIND_CPU"
+    count: int = 1
+    gpus: tuple[int, ...] = ()
+
+
+@dataclass
+class ScriptedModel:
+    """One model version, as the index, the statistics and the configuration tell of it.
+
+    ``state`` and ``reason`` are the index's; ``alive`` is what only the readiness of newer releases shows:
+    whether every instance lives and the model's own ``is_ready()`` agrees.  Durations are nanoseconds.
+    """
+
+    name: str
+    version: str = "1"
+    state: str = "READY"
+    reason: str = ""
+    alive: bool = True
+    backend: str = "python"
+    platform: str = ""
+    groups: tuple[Group, ...] = ()
+    steps: tuple[str, ...] = ()
+    parameters: dict[str, str] = field(default_factory=dict)
+    decoupled: bool = False
+    default_file: str = "model.py"
+    success: int = 0
+    success_ns: int = 0
+    failure: int = 0
+    executions: int = 0
+    last_inference_ms: int = 0
+    compute_infer_ns: int = 0
+    pending: int = 0
+    memory: tuple[tuple[str, int, int], ...] = ()
+    """Rows of ``memory_usage``: type, device, bytes."""
+    load_error: str = ""
+    """Triton's text where loading it fails, with the prefix that the index shows."""
+
+    def served(self, times: int = 1, *, seconds_each: float = 0.001) -> None:
+        """Count this many requests that succeeded."""
+        self.success += times
+        self.executions += times
+        self.success_ns += int(times * seconds_each * 1e9)
+        self.compute_infer_ns += int(times * seconds_each * 1e9)
+
+    def forget(self) -> None:
+        """Start its counters again, as Triton does when it loads a model."""
+        self.success = self.success_ns = self.failure = self.executions = 0
+        self.last_inference_ms = self.compute_infer_ns = self.pending = 0
+
+
+@dataclass
+class Script:
+    """The whole server.  Change it at any time: each call reads it anew.
+
+    ``ready`` None lets the models decide, by the rules of ``version``.  ``restricted`` maps a category
+    (``health``, ``statistics``…) to the key and value that its calls need.
+    """
+
+    version: str = "2.51.0"
+    live: bool = True
+    ready: bool | None = None
+    control_mode: str = "explicit"
+    extensions: tuple[str, ...] = EXTENSIONS
+    models: list[ScriptedModel] = field(default_factory=list)
+    gpu_memory_used: dict[str, int] = field(default_factory=dict)
+    restricted: dict[str, tuple[str, str]] = field(default_factory=dict)
+    behaviours: dict[str, Behaviour] = field(default_factory=dict)
+    calls: Counter[str] = field(default_factory=Counter)
+    """How often each call came in."""
+
+    def model(self, name: str, version: str = "") -> ScriptedModel:
+        """Return the model (its first version where none is named); KeyError where there is none."""
+        for each in self.models:
+            if each.name == name and version in ("", each.version):
+                return each
+        raise KeyError(name)
+
+    def behave(self, *calls: str, behaviour: Behaviour) -> None:
+        """Let these calls be answered so; ``EVERY_CALL`` stands for all of gRPC."""
+        for call in calls:
+            self.behaviours[call] = behaviour
+
+    def hang(self, *calls: str) -> None:
+        """Let these calls (without names: every call of every protocol) never be answered."""
+        self.behave(*(calls or (EVERY_CALL, *HTTP_CALLS)), behaviour=Behaviour(hang=threading.Event()))
+
+    def delay(self, seconds: float, *calls: str) -> None:
+        """Let these calls be answered properly, but late."""
+        self.behave(*calls, behaviour=Behaviour(delay=seconds))
+
+    def fail(self, code: grpc.StatusCode, text: str, *calls: str) -> None:
+        """Let these gRPC calls end with an error."""
+        self.behave(*calls, behaviour=Behaviour(code=code, text=text))
+
+    def garbage(self, answer: bytes, *calls: str) -> None:
+        """Let these calls be answered with bytes that may be no message at all."""
+        self.behave(*calls, behaviour=Behaviour(answer=answer))
+
+    def recover(self) -> None:
+        """Behave properly again; calls that hang are answered now."""
+        former = list(self.behaviours.values())
+        self.behaviours.clear()
+        for each in former:
+            if each.hang is not None:
+                each.hang.set()
+
+    def behaviour(self, call: str) -> Behaviour | None:
+        """Return how this call is to be answered, or None for properly."""
+        if call in self.behaviours or call in HTTP_CALLS:
+            return self.behaviours.get(call)
+        return self.behaviours.get(EVERY_CALL)

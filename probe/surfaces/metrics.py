@@ -1,0 +1,190 @@
+"""``/metrics``: every metric, and what the snapshot says of it.
+
+Names and labels are a public contract.  What is not known is absent; a series goes when its subject
+goes, because every scrape is written anew from one snapshot.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Generator
+
+from probe.facts.catalogue import CATALOGUE
+from probe.facts.gates import Gate
+from probe.facts.models import ModelState
+from probe.facts.placement import Verdict
+from probe.facts.status import GpuStatus, Histogram, ModelStatus, Snapshot, StubStatus
+from probe.surfaces import exposition
+from probe.surfaces.exposition import Families, Value, labels
+from probe.surfaces.metric_names import METRICS
+
+_MODELS_A_STEP = 20
+
+
+def render(snapshot: Snapshot, content_type: str = exposition.TEXT) -> bytes:
+    """Render the whole of ``/metrics`` at once."""
+    drawing = render_steps(snapshot, content_type)
+    while True:
+        try:
+            next(drawing)
+        except StopIteration as done:
+            body: bytes = done.value
+            return body
+
+
+def render_steps(snapshot: Snapshot, content_type: str) -> Generator[None, None, bytes]:
+    """Render in steps of a few ms, so that a loop can answer others in between."""
+    sheet = Sheet()
+    _probe(sheet, snapshot)
+    _findings(sheet, snapshot)
+    for index, model in enumerate(snapshot.status.models):
+        _model(sheet, model, snapshot)
+        if index % _MODELS_A_STEP == _MODELS_A_STEP - 1:
+            yield
+    _models_of_old(sheet, snapshot)
+    for gpu in snapshot.status.gpus:
+        _gpu(sheet, gpu)
+    for (uuid, xid), count in snapshot.tallies.xids.items():
+        sheet.put("gpu_xid_total", labels(gpu_uuid=uuid, xid=xid), count)
+    _container(sheet, snapshot)
+    return (yield from exposition.steps(METRICS, sheet.families, content_type))
+
+
+class Sheet:
+    """Where samples are collected: a label set that comes twice is one series, and None is absent."""
+
+    def __init__(self) -> None:
+        self.families: Families = {each.name: {} for each in METRICS}
+
+    def put(self, name: str, labelled: str, value: Value | None) -> None:
+        """Note a sample; ``name`` without the common prefix.
+
+        Raises KeyError for a name that was never declared.
+        """
+        total = value.total if isinstance(value, Histogram) else value
+        # What is no number is not known: a NaN counter makes scrapers drop the whole answer.
+        if value is not None and total is not None and math.isfinite(total):
+            family = self.families[f"triton_probe_{name}"]
+            family[labelled] = int(value) if isinstance(value, bool) else value
+
+
+def _probe(sheet: Sheet, snapshot: Snapshot) -> None:
+    status, tallies = snapshot.status, snapshot.tallies
+    sheet.put("build_info", labels(version=status.probe.version), 1)
+    sheet.put("evidence_info", labels(mode=status.evidence.mode), 1)
+    if status.triton.version is not None:
+        named = labels(version=status.triton.version, epoch=str(status.triton.epoch))
+        sheet.put("triton_info", named, 1)
+    for gate in Gate:
+        if (held := status.gates.get(gate)) is not None:
+            sheet.put("gate", labels(gate=gate), held.ok)
+        sheet.put("gate_transitions_total", labels(gate=gate), tallies.gate_transitions.get(gate, 0))
+    for name, source in status.probe.sources.items():
+        sheet.put("source_up", labels(source=name), source.ok)
+    for name, tally in tallies.sources.items():
+        sheet.put("source_duration_seconds", labels(source=name), tally.durations)
+        sheet.put("source_last_success_timestamp_seconds", labels(source=name), tally.last_success_wall)
+    for reason, delays in tallies.delays.items():
+        sheet.put("detection_delay_seconds", labels(reason=reason), delays)
+
+
+def _findings(sheet: Sheet, snapshot: Snapshot) -> None:
+    for each in snapshot.status.findings:
+        named = labels(
+            reason=each.reason,
+            severity=each.severity,
+            model=each.subject.model,
+            gpu_uuid=each.subject.gpu_uuid,
+        )
+        sheet.put("finding", named, 1)
+    # Every reason from the start, at zero: a counter that appears with its first event hides it from rate().
+    for name, reason in CATALOGUE.items():
+        if reason.judged:
+            sheet.put("findings_total", labels(reason=name), 0)
+    for name, count in snapshot.tallies.findings.items():
+        sheet.put("findings_total", labels(reason=name), count)
+
+
+def _model(sheet: Sheet, model: ModelStatus, snapshot: Snapshot) -> None:
+    who = labels(model=model.name, version=model.version)
+    sheet.put("model_ready", who, model.ready)
+    for state in ModelState:
+        sheet.put("model_state", f'{who},state="{state}"', model.state == state)
+    placement = model.placement
+    for verdict in Verdict:
+        sheet.put("model_placement", f'{who},verdict="{verdict}"', placement.verdict is verdict)
+    explicit = "" if placement.explicit is None else str(placement.explicit).lower()
+    policy = labels(expected=placement.expected, declared=placement.declared or "", explicit=explicit)
+    sheet.put("model_placement_expected_info", f"{who},{policy}", 1)
+    for uuid, used in _memory_by_gpu(model).items():
+        sheet.put("model_gpu_memory_bytes", f"{who},{labels(gpu_uuid=uuid)}", used)
+    for state_name in ("expected", "alive", "dead", "frozen"):
+        count: int | None = getattr(model.instances, state_name)
+        sheet.put("model_instances", f'{who},state="{state_name}"', count)
+    sheet.put("model_stub_memory_bytes", who, _whole([each.rss_bytes for each in model.stubs]))
+    sheet.put("model_shm_bytes", who, _whole([each.shm_bytes for each in model.stubs]))
+    sheet.put("model_requests_total", f'{who},outcome="success"', model.traffic.success_total)
+    sheet.put("model_requests_total", f'{who},outcome="failure"', model.traffic.failure_total)
+    last = snapshot.tallies.last_success_wall.get((model.name, model.version))
+    sheet.put("model_last_success_timestamp_seconds", who, last)
+
+
+def _models_of_old(sheet: Sheet, snapshot: Snapshot) -> None:
+    """Counters that outlive a model's stubs, for as long as anybody still speaks of the model."""
+    present = snapshot.known_models | {each.name for each in snapshot.status.models}
+    for (model, cause), count in snapshot.tallies.stub_exits.items():
+        if model in present:
+            sheet.put("stub_exits_total", labels(model=model, cause=cause), count)
+
+
+def _gpu(sheet: Sheet, gpu: GpuStatus) -> None:
+    who = labels(gpu_uuid=gpu.uuid)
+    sheet.put("gpu_memory_total_bytes", who, gpu.memory_total_bytes)
+    sheet.put("gpu_memory_used_bytes", who, gpu.memory_used_bytes)
+    sheet.put("gpu_ok", who, gpu.ok)
+
+
+def _container(sheet: Sheet, snapshot: Snapshot) -> None:
+    container = snapshot.status.container
+    memory, cpu, pids, shm = container.memory, container.cpu, container.pids, container.shm
+    for name, value in (
+        ("container_memory_limit_bytes", memory.limit_bytes),
+        ("container_memory_working_set_bytes", memory.working_set_bytes),
+        ("container_memory_peak_bytes", memory.peak_bytes),
+        ("container_oom_kills_total", memory.oom_kills),
+        ("container_memory_stall_seconds_total", memory.stall_seconds),
+        ("container_cpu_limit_cores", cpu.limit_cores),
+        ("container_cpu_seconds_total", cpu.used_seconds),
+        ("container_cpu_throttled_seconds_total", cpu.throttled_seconds),
+        ("container_pids", pids.used),
+        ("container_pids_limit", pids.limit),
+        ("shm_size_bytes", shm.size_bytes),
+        ("shm_used_bytes", shm.used_bytes),
+        ("shm_orphan_bytes", shm.orphan_bytes),
+    ):
+        sheet.put(name, "", value)
+
+
+def _memory_by_gpu(model: ModelStatus) -> dict[str, int]:
+    """Bytes on each GPU, where they can be told apart: one GPU, or stubs that keep to one each."""
+    if len(model.placement.gpus) == 1 and model.placement.gpu_memory_bytes is not None:
+        return {model.placement.gpus[0]: model.placement.gpu_memory_bytes}
+    used: dict[str, int] = {}
+    for stub in model.stubs:
+        if stub.gpus == ():
+            continue
+        if not _keeps_to_one(stub) or stub.gpu_memory_bytes is None:
+            return {}
+        uuid = (stub.gpus or ("",))[0]
+        used[uuid] = used.get(uuid, 0) + stub.gpu_memory_bytes
+    return used
+
+
+def _keeps_to_one(stub: StubStatus) -> bool:
+    return stub.gpus is not None and len(stub.gpus) == 1
+
+
+def _whole(parts: list[int | None]) -> int | None:
+    """Sum, or None where there is no part or one is not known: a part of a sum is a wrong sum."""
+    known = [each for each in parts if each is not None]
+    return sum(known) if parts and len(known) == len(parts) else None

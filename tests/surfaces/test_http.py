@@ -1,0 +1,477 @@
+from __future__ import annotations
+
+import errno
+import gzip
+import json
+import socket
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+import pytest
+from uvicorn.server import ServerState
+
+from probe.engine.board import Board
+from probe.facts.instants import Instant
+from probe.facts.status import Snapshot
+from probe.surfaces import connections, exposition, listening, metrics, page
+from probe.surfaces.http import HttpServer
+from probe.surfaces.listening import ListenError
+from tests.surfaces.snapshots import EVERYTHING, HOSTILE, Served, initializing, model, snapshot
+
+PATHS = ("/livez", "/readyz", "/startupz", "/healthz", "/status", "/events", "/metrics", "/")
+
+
+def reached(condition: Callable[[], bool], seconds: float = 5.0) -> bool:
+    """Whether a condition comes true before its deadline."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.005)
+    return True
+
+
+def closed_by_peer(client: socket.socket) -> bool:
+    """Whether the server ended this connection, waiting as long as the socket's own timeout."""
+    try:
+        return client.recv(1) == b""
+    except ConnectionResetError:
+        return True
+    except TimeoutError:
+        return False
+
+
+def connect(served: Served, timeout: float = 5.0) -> socket.socket:
+    """A bare connection to the server."""
+    return socket.create_connection(served.server.address, timeout=timeout)
+
+
+def huge() -> Snapshot:
+    """A snapshot whose status is larger than any socket buffer."""
+    return snapshot(models=tuple(model(f"model_{each}") for each in range(5000)))
+
+
+@pytest.mark.parametrize(
+    ("path", "code", "content_type"),
+    [
+        ("/livez", 200, "text/plain; charset=utf-8"),
+        ("/readyz", 503, "text/plain; charset=utf-8"),
+        ("/readyz?verbose", 503, "text/plain; charset=utf-8"),
+        ("/readyz?format=json", 503, "application/json"),
+        ("/readyz?exclude=StubDead", 200, "text/plain; charset=utf-8"),
+        ("/readyz?model=bert", 200, "text/plain; charset=utf-8"),
+        ("/readyz?model=nope", 503, "text/plain; charset=utf-8"),
+        ("/startupz", 200, "text/plain; charset=utf-8"),
+        ("/healthz", 200, "text/plain; charset=utf-8"),
+        ("/status", 200, "application/json"),
+        ("/events", 200, "application/json"),
+        ("/metrics", 200, exposition.TEXT),
+        ("/", 200, "text/html; charset=utf-8"),
+    ],
+)
+def test_every_endpoint_answers_get_and_head_alike(
+    served: Served, path: str, code: int, content_type: str
+) -> None:
+    """GET and HEAD give the same status and headers, HEAD no body, and none may be kept or sniffed."""
+    response, body = served.ask(path)
+    head, nothing = served.ask(path, "HEAD")
+
+    assert (response.status, head.status, nothing) == (code, code, b"")
+    assert response.headers["content-type"] == content_type
+    assert response.headers["x-content-type-options"] == "nosniff"
+    assert response.headers["cache-control"] == "no-store"
+    assert response.headers["date"]
+    assert response.headers["server"] is None
+    assert int(head.headers["content-length"]) == pytest.approx(len(body), abs=100)
+
+
+@pytest.mark.parametrize("path", PATHS)
+@pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "OPTIONS", "BREW"])
+def test_other_methods_are_refused(served: Served, path: str, method: str) -> None:
+    """405 with ``Allow``, and a text that says so."""
+    response, body = served.ask(path, method)
+
+    assert response.status == 405
+    assert set(response.headers["allow"].split(", ")) == {"GET", "HEAD"}
+    assert body == b"Method Not Allowed\n"
+
+
+def test_an_unknown_path_is_told_the_known_ones(served: Served) -> None:
+    """404 as text, with what there is."""
+    response, body = served.ask("/health")
+
+    assert response.status == 404
+    assert all(each in body.decode().split() for each in PATHS)
+
+
+def test_the_json_of_a_gate_is_asked_for_by_accept(served: Served) -> None:
+    """``Accept: application/json`` gives the gate's object of ``/status``."""
+    _, gate = served.ask("/readyz", Accept="application/json")
+    _, status = served.ask("/status")
+
+    assert json.loads(gate) == json.loads(status)["gates"]["ready"]
+
+
+def test_status_has_the_contracts_keys(served: Served) -> None:
+    """``/status`` is one object of schema 1; ``?pretty`` only indents it."""
+    _, body = served.ask("/status")
+    _, pretty = served.ask("/status?pretty")
+
+    found = json.loads(body)
+    assert found["schema"] == 1
+    assert set(found) == {
+        "schema", "probe", "triton", "gates", "findings", "models", "gpus", "container", "evidence",
+    }  # fmt: skip
+    assert set(json.loads(pretty)) == set(found)
+    assert b"\n  " in pretty
+
+
+def test_events_are_a_list_newest_first(served: Served) -> None:
+    """``/events`` is the list that the engine keeps, in its order."""
+    _, body = served.ask("/events")
+
+    assert [(each["kind"], each["reason"]) for each in json.loads(body)] == [("gate_failed", "StubDead")]
+
+
+def test_metrics_come_as_openmetrics_and_gzip_when_asked_for(served: Served) -> None:
+    """The body is the rendering of the snapshot in the format and coding of the request's headers."""
+    plain, text = served.ask("/metrics")
+    response, body = served.ask("/metrics", Accept="application/openmetrics-text", Accept_Encoding="gzip")
+
+    assert text == metrics.render(EVERYTHING)
+    assert plain.headers["content-encoding"] is None
+    assert response.headers["content-type"] == exposition.OPENMETRICS
+    assert gzip.decompress(body) == metrics.render(EVERYTHING, exposition.OPENMETRICS)
+
+
+def test_the_latest_snapshot_is_answered(served: Served) -> None:
+    """A published snapshot is in the very next answer."""
+    served.board.publish(initializing())
+
+    response, body = served.ask("/readyz")
+
+    assert (response.status, body) == (503, b"[-]Initializing server: no complete observation yet.\n")
+
+
+def test_healthz_fails_when_the_engines_loop_stalls() -> None:
+    """While the engine does not turn, only ``/healthz`` says so; the gates keep their last verdict."""
+    at = Instant(EVERYTHING.taken.mono + 40.0, EVERYTHING.taken.wall + 40.0)
+    board = Board(EVERYTHING, stalled_after=30.0)
+    server = HttpServer(board, "127.0.0.1:0", clock=lambda: at)
+    server.start()
+    try:
+        served = Served(board, server)
+        stalled, body = served.ask("/healthz")
+        live, _ = served.ask("/livez")
+        board.beat(at.mono)
+        turning, _ = served.ask("/healthz")
+    finally:
+        server.stop()
+
+    assert (stalled.status, body) == (503, b"loop has not turned for 40.0 s\n")
+    assert (live.status, turning.status) == (200, 200)
+
+
+@pytest.mark.parametrize("path", PATHS)
+def test_hostile_names_break_no_endpoint(served: Served, path: str) -> None:
+    """Quotes, newlines, markup, surrogates: each endpoint answers valid UTF-8 of its own format."""
+    served.board.publish(HOSTILE)
+
+    response, body = served.ask(path)
+
+    assert response.status in (200, 503)
+    body.decode("utf-8")
+    if response.headers["content-type"] == "application/json":
+        json.loads(body)
+    assert b"<script" not in body or path != "/"
+
+
+def test_a_bug_in_a_handler_is_a_500_and_the_server_lives(
+    served: Served, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """An error while rendering is logged and answered; the next question is answered as before."""
+
+    def broken(_: object) -> str:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(page, "render", broken)
+
+    response, _ = served.ask("/")
+
+    assert response.status == 500
+    assert served.ask("/livez")[0].status == 200
+    assert "ZeroDivisionError" in caplog.text
+
+
+@pytest.mark.parametrize(
+    "request_line",
+    [
+        b"GET /" + b"a" * 100_000 + b" HTTP/1.1\r\nHost: x\r\n\r\n",
+        b"GET /livez HTTP/1.1\r\nHost: x\r\nX: " + b"a" * 100_000 + b"\r\n\r\n",
+        b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03",
+        b"nonsense\r\n\r\n",
+        b"GET /livez\xff HTTP/1.1\r\nHost: x\r\n\r\n",
+        b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
+    ],
+)
+def test_what_no_kubelet_sends_hurts_nobody(served: Served, request_line: bytes) -> None:
+    """Long lines, TLS hellos and garbage get an answer or a closed connection, and the server lives."""
+    with connect(served) as client:
+        client.sendall(request_line)
+        try:
+            answer = client.recv(100)
+        except ConnectionResetError:
+            answer = b""
+
+    assert answer == b"" or answer.startswith(b"HTTP/1.1 ")
+    assert served.ask("/livez")[0].status == 200
+
+
+@pytest.mark.parametrize("path", ["/readyz", "/status"])
+def test_a_query_beyond_the_limit_is_refused(served: Served, path: str) -> None:
+    """A query that would take long to read is a 414 that names the limit."""
+    response, body = served.ask(f"{path}?exclude=" + "&exclude=x" * 2000)
+
+    assert response.status == 414
+    assert b"at most 16384" in body
+
+
+def test_a_request_body_is_ignored(served: Served) -> None:
+    """A GET that carries a body is answered as one without, and the connection goes on."""
+    connection = served.connection()
+    for _ in range(2):
+        connection.request("GET", "/livez", body=b"x" * 300_000)
+        response = connection.getresponse()
+        assert (response.status, response.read()) == (200, b"ok")
+    connection.close()
+
+
+def test_two_hundred_kept_connections_are_answered(served: Served) -> None:
+    """200 clients at once, each with a kept connection and several questions, all get their answer."""
+    clients = [served.connection() for _ in range(200)]
+    try:
+        for _ in range(3):
+            for each in clients:
+                each.request("GET", "/livez")
+            answered = [(response := each.getresponse()).status and response.read() for each in clients]
+            assert answered == [b"ok"] * 200
+        assert len(open_connections(served)) == 200
+    finally:
+        for each in clients:
+            each.close()
+
+
+def test_a_kept_connection_is_answered_without_delay(served: Served) -> None:
+    """Head and body of an answer do not wait for each other (Nagle's algorithm, 40 ms an answer)."""
+    connection = served.connection()
+    connection.request("GET", "/livez")
+    connection.getresponse().read()
+    took = []
+    for _ in range(20):
+        started = time.monotonic()
+        connection.request("GET", "/livez")
+        connection.getresponse().read()
+        took.append(time.monotonic() - started)
+    connection.close()
+
+    assert sorted(took)[10] < 0.02
+
+
+def test_slow_clients_do_not_keep_others_waiting(served: Served) -> None:
+    """While clients dribble requests or never read their answers, the next question is answered at once."""
+    served.board.publish(huge())
+    slow = [connect(served) for _ in range(40)]
+    try:
+        for index, client in enumerate(slow):
+            client.sendall(b"GET /livez HTT" if index % 4 else b"GET /status HTTP/1.1\r\nHost: x\r\n\r\n" * 3)
+        started = time.monotonic()
+        codes = [served.ask("/livez")[0].status for _ in range(20)]
+        took = time.monotonic() - started
+    finally:
+        for client in slow:
+            client.close()
+
+    assert codes == [200] * 20
+    assert took < 5.0
+
+
+def test_a_request_that_does_not_end_is_dropped(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A client that never finishes its request loses the connection, first request or later."""
+    monkeypatch.setattr(connections, "REQUEST_SECONDS", 0.2)
+    with connect(served) as first, connect(served) as later:
+        first.sendall(b"GET /livez HTT")
+        later.sendall(b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n")
+        answer = b""
+        while not answer.endswith(b"\r\n\r\nok"):
+            answer += later.recv(1000)
+        later.sendall(b"GET /")
+
+        assert closed_by_peer(first)
+        assert closed_by_peer(later)
+
+
+def test_an_answer_that_nobody_reads_is_dropped(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A client that asks for much and reads nothing loses the connection, and its memory is freed."""
+    monkeypatch.setattr(connections, "IDLE_SECONDS", 0.2)
+    served.board.publish(huge())
+    with connect(served) as client:
+        client.sendall(b"GET /status HTTP/1.1\r\nHost: x\r\n\r\n")
+
+        assert reached(lambda: bool(open_connections(served)))
+        assert reached(lambda: not open_connections(served))
+
+
+def test_beyond_the_limit_the_quietest_connection_goes(
+    served: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The newest connection is always answered; the one that was quiet for longest makes room."""
+    monkeypatch.setattr(connections, "MOST_CONNECTIONS", 3)
+    held = [connect(served) for _ in range(3)]
+    try:
+        assert reached(lambda: len(open_connections(served)) == 3)
+
+        response, _ = served.ask("/livez")
+
+        assert response.status == 200
+        assert closed_by_peer(held[0])
+    finally:
+        for each in held:
+            each.close()
+
+
+def test_unread_answers_have_a_limit_together(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Clients that read nothing can not make the probe hold more than the limit for them."""
+    monkeypatch.setattr(connections, "MOST_UNREAD_BYTES", 2**16)
+    served.board.publish(huge())
+    held = [connect(served) for _ in range(6)]
+    try:
+        for each in held:
+            each.sendall(b"GET /status HTTP/1.1\r\nHost: x\r\n\r\n")
+
+        assert reached(lambda: state(served).total_requests == 6)
+        assert reached(lambda: len(open_connections(served)) < 6)
+    finally:
+        for each in held:
+            each.close()
+
+
+def open_connections(served: Served) -> set[Any]:
+    """The server's own set of open connections."""
+    return set(state(served).connections)
+
+
+def state(served: Served) -> ServerState:
+    """What the server itself counts."""
+    assert served.server._server is not None
+    return served.server._server.server_state
+
+
+def test_stop_returns_in_time_whatever_clients_do() -> None:
+    """Idle, half-asked and unread connections all end within a second, and the port is free again."""
+    board = Board(huge(), stalled_after=1e9)
+    server = HttpServer(board, "127.0.0.1:0")
+    server.start()
+    served, port = Served(board, server), server.address[1]
+    held = [connect(served) for _ in range(30)]
+    try:
+        for index, client in enumerate(held):
+            client.sendall((b"", b"GET /", b"GET /status HTTP/1.1\r\nHost: x\r\n\r\n")[index % 3])
+        served.ask("/livez")
+
+        started = time.monotonic()
+        server.stop(1.0)
+        took = time.monotonic() - started
+
+        assert took < 1.0
+        assert "http" not in [each.name for each in threading.enumerate()]
+        listening.bound(f"127.0.0.1:{port}").close()
+    finally:
+        for client in held:
+            client.close()
+
+
+def test_a_taken_port_is_an_error_that_says_so(served: Served) -> None:
+    """Starting on a port in use raises before any thread starts, with the address and the remedy."""
+    before = threading.active_count()
+    _, port = served.server.address
+
+    with pytest.raises(
+        ListenError, match=f"can not listen on 127.0.0.1:{port}: Address already in use"
+    ) as caught:
+        HttpServer(served.board, f"127.0.0.1:{port}").start()
+
+    assert caught.value.errno == errno.EADDRINUSE
+    assert "choose another port" in str(caught.value)
+    assert threading.active_count() == before
+
+
+def has_ipv6() -> bool:
+    """Whether this machine has an IPv6 loopback."""
+    try:
+        with socket.socket(socket.AF_INET6) as probe:
+            probe.bind(("::1", 0))
+    except OSError:
+        return False
+    return True
+
+
+@pytest.mark.skipif(not has_ipv6(), reason="this machine has no IPv6")
+def test_the_default_address_is_dual_stack() -> None:
+    """``[::]`` answers over IPv6 and over IPv4 alike."""
+    board = Board(EVERYTHING, stalled_after=1e9)
+    server = HttpServer(board, "[::]:0")
+    server.start()
+    try:
+        for host in ("::1", "127.0.0.1"):
+            with socket.create_connection((host, server.address[1]), timeout=5) as client:
+                client.sendall(b"GET /livez HTTP/1.0\r\n\r\n")
+                assert client.recv(100).startswith(b"HTTP/1.1 200")
+    finally:
+        server.stop()
+
+
+@pytest.mark.parametrize("refusal", [errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL])
+def test_without_ipv6_the_default_address_is_ipv4(refusal: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the kernel knows no IPv6, ``[::]`` means every IPv4 address."""
+    real = socket.socket
+
+    def without_ipv6(family: int, kind: int, protocol: int) -> socket.socket:
+        if family == socket.AF_INET6:
+            raise OSError(refusal, "no IPv6 here")
+        return real(family, kind, protocol)
+
+    monkeypatch.setattr(socket, "socket", without_ipv6)
+    with listening.bound("[::]:0") as found:
+        assert found.getsockname()[0] == "0.0.0.0"  # noqa: S104
+
+
+@pytest.mark.parametrize("text", ["nonsense", "http://x:1", "127.0.0.1:99999"])
+def test_what_is_no_address_is_a_value_error(text: str) -> None:
+    """A listen address that can not be read is refused as such, not as a network error."""
+    with pytest.raises(ValueError, match="expected"):
+        listening.bound(text)
+
+
+def test_an_address_of_no_interface_says_so() -> None:
+    """An address of documentation, which no interface has, is refused with the reason."""
+    with pytest.raises(ListenError, match="no interface here has this address"):
+        listening.bound("192.0.2.1:0")
+
+
+def test_status_ages_with_the_clock() -> None:
+    """Ages in ``/status`` are those of the moment of the request."""
+    at = Instant(EVERYTHING.taken.mono + 2.0, EVERYTHING.taken.wall + 2.0)
+    board = Board(EVERYTHING, stalled_after=30.0)
+    server = HttpServer(board, "127.0.0.1:0", clock=lambda: at)
+    server.start()
+    try:
+        _, body = Served(board, server).ask("/status")
+    finally:
+        server.stop()
+
+    found = msgspec.json.decode(body)
+    assert found["probe"]["uptime_seconds"] == 62.0
+    assert found["probe"]["loop_age_seconds"] == 2.0

@@ -32,6 +32,13 @@ class LiveStub(msgspec.Struct, frozen=True):
     stopped_since: Instant | None = None
     """Since when every scan saw it stopped, or in uninterruptible sleep without a tick of CPU."""
     stopped_looks: int = 0
+    served: bool = False
+    """Triton had its model ready while it lived."""
+    wounded: bool = False
+    """Another stub of the same load died beside it."""
+    retired: bool = False
+    """Its load has ended and it lingers: an unload waits for ever for an instance whose stub died after it
+    failed a request, and keeps the other stubs of that load (seen in release 24.10)."""
 
 
 class DeadStub(msgspec.Struct, frozen=True):
@@ -58,8 +65,8 @@ class StubsLedger(msgspec.Struct, frozen=True):
     scanned: Instant | None = None
 
     def of(self, model: ModelVersion) -> tuple[LiveStub, ...]:
-        """The live stubs of this version's instances, by instance name."""
-        mine = (each for each in self.live.values() if each.model == model)
+        """The live stubs of this version's present load, by instance name."""
+        mine = (each for each in self.live.values() if each.model == model and not each.retired)
         return tuple(sorted(mine, key=lambda each: (each.stub.arguments.name, each.stub.process.id)))
 
     def deaths_of(self, model: ModelVersion) -> tuple[DeadStub, ...]:
@@ -76,16 +83,15 @@ class StubsLedger(msgspec.Struct, frozen=True):
         known_dead = {each.id for each in self.dead}
         dead = list(self.dead)
         for process, gone in self.live.items():
-            if process not in running and process not in known_dead:
+            if process not in running and process not in known_dead and not gone.retired:
                 dead.append(_death(gone, Exit(process, reading.observed)))
         live = {
             process: _seen(self.live.get(process), stub, reading.observed, models)
             for process, stub in running.items()
             if process not in known_dead
         }
-        return msgspec.structs.replace(self, live=live, dead=tuple(dead), scanned=reading.observed).settled(
-            models
-        )
+        scanned = msgspec.structs.replace(self, live=live, dead=tuple(dead), scanned=reading.observed)
+        return scanned.retiring(models).settled(models)
 
     def with_exit(self, event: Exit, models: ModelsLedger) -> StubsLedger:
         """After the kernel told of an exit."""
@@ -93,6 +99,8 @@ class StubsLedger(msgspec.Struct, frozen=True):
         if gone is None:
             return self
         live = {process: each for process, each in self.live.items() if process != event.id}
+        if gone.retired:
+            return msgspec.structs.replace(self, live=live)
         dead = (*self.dead, _death(_named(gone, models), event))
         return msgspec.structs.replace(self, live=live, dead=dead)
 
@@ -100,7 +108,7 @@ class StubsLedger(msgspec.Struct, frozen=True):
         """After more was learned of the models: stubs find their models, exits their meaning."""
         live = {process: _named(each, models) for process, each in self.live.items()}
         told = tuple(each.id for each in self.dead if not each.believed and _told_loaded(each, models))
-        return msgspec.structs.replace(self, live=live).believing(*told).settled(models)
+        return msgspec.structs.replace(self, live=live).believing(*told).retiring(models).settled(models)
 
     def believing(self, *exited: ProcessId) -> StubsLedger:
         """After Triton was given its time to say that these exits were an unload, and did not."""
@@ -108,7 +116,42 @@ class StubsLedger(msgspec.Struct, frozen=True):
         dead = tuple(
             msgspec.structs.replace(each, believed=True) if each in newly else each for each in self.dead
         )
-        return msgspec.structs.replace(self, dead=dead, exits=_counted(self.exits, newly))
+        live = {
+            process: msgspec.structs.replace(each, wounded=True)
+            if any(death.model == each.model and _older(each, death.exit.observed) for death in newly)
+            else each
+            for process, each in self.live.items()
+        }
+        return msgspec.structs.replace(self, live=live, dead=dead, exits=_counted(self.exits, newly))
+
+    def retiring(self, models: ModelsLedger) -> StubsLedger:
+        """With the stubs of ended loads told apart from those of the present one."""
+        live = {
+            process: msgspec.structs.replace(
+                each,
+                served=each.served or _serving(each, models),
+                retired=each.retired or self._load_ended(each, models),
+            )
+            for process, each in self.live.items()
+        }
+        return msgspec.structs.replace(self, live=live)
+
+    def _load_ended(self, stub: LiveStub, models: ModelsLedger) -> bool:
+        if stub.model is None:
+            return False
+        record = models.records.get(stub.model)
+        if stub.served and (record is None or not record.ready):
+            return True
+        # A reload between two looks: after a death the whole load is replaced, and this is what is left.
+        younger = sum(
+            each.model == stub.model
+            and each.stub.arguments.name == stub.stub.arguments.name
+            and each.first_seen.mono > stub.first_seen.mono
+            for each in self.live.values()
+        )
+        return stub.wounded and younger >= copies(
+            stub.stub.arguments.name, record.config if record is not None else None
+        )
 
     def settled(self, models: ModelsLedger) -> StubsLedger:
         """Without the dead that mean nothing any more: unloaded, replaced, or never an instance."""
@@ -122,11 +165,8 @@ class StubsLedger(msgspec.Struct, frozen=True):
         record = models.records.get(death.model)
         if record is None or not record.ready:
             return False
-        expected = self.expected(record.key, record.config)
-        if expected is not None:
-            return len(self.of(death.model)) < expected
-        successors = (each for each in self.of(death.model) if each.stub.arguments.name == death.instance)
-        return not any(each.first_seen.mono > death.exit.observed.mono for each in successors)
+        same = sum(each.stub.arguments.name == death.instance for each in self.of(death.model))
+        return same < copies(death.instance, record.config)
 
     def expected(self, model: ModelVersion, config: ModelConfig | None) -> int | None:
         """How many stubs the configuration calls for; None where it calls for none, or is not known.
@@ -139,6 +179,13 @@ class StubsLedger(msgspec.Struct, frozen=True):
         if config.backend != "python" and not self.of(model) and not self.deaths_of(model):
             return None
         return sum(group.instances for group in config.groups)
+
+
+def copies(instance: str, config: ModelConfig | None) -> int:
+    """How many instances of a load carry this name: one for each GPU of its group, else one."""
+    found = _INSTANCE.match(instance)
+    named = [] if config is None or found is None else [g for g in config.groups if g.name == found["group"]]
+    return max((len(group.gpus) for group in named), default=1) or 1
 
 
 def owner(arguments: StubArguments, models: ModelsLedger) -> ModelVersion | None:
@@ -200,6 +247,20 @@ def _paused(live: LiveStub, before: LiveStub | None, stub: Stub, observed: Insta
 
 def _death(gone: LiveStub, event: Exit) -> DeadStub:
     return DeadStub(event.id, gone.model, gone.stub.arguments.name, event, gone.stub)
+
+
+def _serving(stub: LiveStub, models: ModelsLedger) -> bool:
+    record = models.records.get(stub.model) if stub.model is not None else None
+    return (
+        record is not None
+        and record.ready
+        and record.statistics_at is not None
+        and record.statistics_at.mono > stub.first_seen.mono
+    )
+
+
+def _older(stub: LiveStub, moment: Instant) -> bool:
+    return stub.first_seen.mono <= moment.mono
 
 
 def _told_loaded(death: DeadStub, models: ModelsLedger) -> bool:

@@ -182,7 +182,7 @@ def config(loaded: Loaded, output_format: str) -> int:
 
 
 @group.command(short_help="Run a real Triton with sample models beside the daemon.")
-@click.option("--keep", is_flag=True, help="Leave the models and the logs behind.")
+@click.option("--keep", is_flag=True, help="Stay when all was shown, until Ctrl-C.")
 def demo(*, keep: bool) -> None:
     """Run a real Triton with sample models beside the daemon, on this machine; needs no GPU."""
     from probe.commands import demo as command

@@ -54,11 +54,12 @@ def run(settings: Settings) -> int:
 
 
 async def _serve(settings: Settings) -> int:
+    # First: whoever sees the port open may already send a signal.
+    stopping = _on_signals()
     teller = _Teller()
     engine = Engine(settings, eyes(settings), __version__, on_snapshot=teller.tell)
     server = HttpServer(engine.board, settings.listen)
     server.start()
-    stopping = _on_signals()
     host, port = server.address
     _log.info("triton-probe %s listens on %s port %d", __version__, host, port)
     tasks = [asyncio.create_task(guarded(name, work, _complain), name=name) for name, work in engine.tasks()]

@@ -9,6 +9,7 @@ from probe.facts.models import ModelState, ModelVersion
 from probe.facts.releases import MODEL_READY_SEES_INSTANCES, SERVER_READY_SEES_INSTANCES, parse_release
 from probe.facts.triton import Inquiry
 from probe.ledgers.book import Book, age
+from probe.ledgers.models import ModelRecord
 from probe.settings import Settings
 
 INDEX_AGE = 60.0
@@ -25,7 +26,7 @@ _REMOTE = ("s3://", "gs://", "as://")
 def agenda(book: Book, settings: Settings, suspects: frozenset[str], now: Instant) -> Inquiry:
     """The questions due now.
 
-    ``suspects``: models with a standing finding, or whose stubs changed; what is known of them is read
+    ``suspects``: models with a critical finding, or whose stubs changed; what is known of them is read
     again at every look, so that a cure shows at once.
     """
     if not book.server.up or book.server.gone is not None or book.models.statistics_at is None:
@@ -38,18 +39,24 @@ def agenda(book: Book, settings: Settings, suspects: frozenset[str], now: Instan
 
 
 def _configs(book: Book, suspects: frozenset[str], now: Instant) -> Iterator[ModelVersion]:
-    ready = [each for each in book.models.records.values() if each.ready]
-    told = {each.key: each.config_at for each in ready}
-    for each in ready:
-        at = told[each.key]
-        reloaded = at is not None and each.ready_since is not None and at.mono < each.ready_since.mono
-        if at is None or reloaded or each.key.name in suspects:
-            yield each.key
-    # One of the others a look, the oldest first: 20 models are read again every 100 s at 5 s a look.
-    others = [each for each in ready if each.key.name not in suspects and each.config_at is not None]
-    oldest = min(others, key=lambda each: each.config_at.mono if each.config_at else 0.0, default=None)
+    # What was never read comes first and the oldest next, so that the cap delays a model and starves none.
+    ready = sorted(
+        (each for each in book.models.records.values() if each.ready),
+        key=lambda each: each.config_at.mono if each.config_at is not None else float("-inf"),
+    )
+    unknown = [each.key for each in ready if each.config_at is None or _reloaded(each, each.config_at)]
+    yield from unknown
+    suspected = [each.key for each in ready if each.key.name in suspects and each.key not in unknown]
+    yield from suspected
+    # One of the others a look: 20 models are read again every 100 s at 5 s a look.
+    others = (each for each in ready if each.key not in unknown and each.key not in suspected)
+    oldest = next(others, None)
     if oldest is not None and (age(now, oldest.config_at) or 0.0) > CONFIG_AGE:
         yield oldest.key
+
+
+def _reloaded(record: ModelRecord, read: Instant) -> bool:
+    return record.ready_since is not None and read.mono < record.ready_since.mono
 
 
 def _readiness(book: Book) -> Iterator[ModelVersion]:

@@ -6,6 +6,7 @@ Everything here runs in one event loop; readings are folded in between awaits, s
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Callable, Coroutine, Iterator
 from typing import Any
 
@@ -33,6 +34,10 @@ BRISK = 1.0
 """Seconds between polls while Triton is not up: a refused connection costs nobody anything."""
 TURN = 1.0
 """Seconds between turns of the loop at most; its age is what ``/healthz`` answers by."""
+FINEST = 0.001
+"""Seconds that the loop waits for a hold at least: clocks round, and a turn just too early must not spin."""
+CLOSE_DEADLINE = 1.0
+"""Seconds for the sources to let go."""
 VIOLENT_PATIENCE = 0.03
 """Seconds that Triton has to say that a stub killed by a signal was being unloaded."""
 STALE_INTERVALS = 3
@@ -103,18 +108,24 @@ class Engine:
             self._exits.close()
         self._scanner.close()
         self._reader.close()
-        await self._eyes.nvml.close()
-        await self._eyes.triton.close()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(CLOSE_DEADLINE):
+                await asyncio.gather(
+                    self._eyes.nvml.close(), self._eyes.triton.close(), return_exceptions=True
+                )
 
     async def _turn(self) -> None:
         while True:
-            waiting = self._publisher.due(self._clock())
-            stirred = await self._stirred.wait(min(TURN, waiting) if waiting is not None else TURN)
-            moment = self._clock()
-            self.board.beat(moment.mono)
-            overdue = moment.mono - self.board.latest.taken.mono >= self._settings.interval
-            if stirred or waiting is not None or overdue:
+            began = self._clock().mono
+            left = self._publisher.due(self._clock())
+            stirred = await self._stirred.wait(TURN if left is None else min(TURN, max(FINEST, left)))
+            moment = self._clock().mono
+            due = left is not None and moment - began >= left
+            overdue = moment - self.board.latest.taken.mono >= self._settings.interval
+            if stirred or due or overdue:
                 self._judge()
+            # Last, so that a judgement that always fails shows as a loop that no longer turns.
+            self.board.beat(moment)
 
     def _judge(self) -> Snapshot:
         snapshot = self._publisher.snapshot(self._observation(), self._tracks)
@@ -149,18 +160,25 @@ class Engine:
     async def _look_at_triton(self) -> None:
         began = self._clock()
         reading = await self._eyes.triton.poll()
-        self._book = self._book.with_poll(reading)
         ok, delivered, error = _grade(reading)
         self._track("triton", began, ok=ok, delivered=delivered, error=error)
-        self._stirred.ring()
-        moment = self._clock()
+        polled = self._book.with_poll(reading)
+        # The first look at a Triton is complete only with its index and configurations: its statistics
+        # alone show ready models only, and gates would open for the moment until the rest is told.
+        if polled.models.index_at is not None:
+            self._book = polled
+            self._stirred.ring()
         suspects = self._publisher.suspects | self._changed
         self._changed = frozenset()
-        inquiry = agenda(self._book, self._settings, suspects, moment)
+        inquiry = agenda(polled, self._settings, suspects, self._clock())
+        answers = None
         if reading.live and inquiry:
             answers = await self._eyes.triton.inquire(inquiry, budget=self._settings.interval)
+        if polled.models.index_at is None:
+            self._book = self._book.with_poll(reading)
+        if answers is not None:
             self._book = self._book.with_answers(answers)
-            self._stirred.ring()
+        self._stirred.ring()
 
     async def _watch_processes(self) -> None:
         while True:
@@ -227,11 +245,10 @@ class Engine:
             return
         violent = bool(event.signal or event.code)
         answer: tuple[Instant, tuple[Any, ...]] | CallFailure | None = None
-        try:
+        # Beyond its time Triton's word comes with the next poll.
+        with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(VIOLENT_PATIENCE if violent else self._settings.triton.timeout):
                 answer = await self._eyes.triton.still_ready(death.model.name)
-        except TimeoutError:
-            pass
         if isinstance(answer, tuple):
             observed, versions = answer
             if death.model in versions:

@@ -58,14 +58,20 @@ class Publisher:
 
     @property
     def suspects(self) -> frozenset[str]:
-        """Models with a standing finding."""
-        return frozenset(key[1].model for key in self._findings if key[1].model)
+        """Models with a critical finding: a warning may stand for ever, and asking costs Triton each time."""
+        return frozenset(
+            subject.model
+            for (_, subject), finding in self._findings.items()
+            if subject.model and finding.severity is Severity.CRITICAL
+        )
 
     def snapshot(self, seen: Observation, tracks: Mapping[str, Track]) -> Snapshot:
         """Judge this observation and fold it into everything that stands."""
         now = seen.now
         server = seen.book.server
         self._gates = self._gates.in_epoch(server.epoch)
+        if server.epoch != self._epoch:
+            self._standing = self._standing.in_new_epoch()
         self._standing = self._standing.with_claims(roster.judge(seen), now)
         findings = self._found(now)
         gates = self._gates.with_findings(tuple(findings.values()), now)
@@ -109,7 +115,7 @@ class Publisher:
     ) -> None:
         told = self._tallies
         raised = dict(told.findings)
-        for key in findings.keys() - self._findings.keys():
+        for key in transitions.fresh(self._findings, findings):
             raised[key[0]] = raised.get(key[0], 0) + 1
         moved = dict(told.gate_transitions)
         for gate, record in gates.records.items():

@@ -5,12 +5,14 @@ from __future__ import annotations
 import msgspec
 
 from probe.facts.catalogue import CATALOGUE
-from probe.facts.findings import Claim, Finding, Subject
+from probe.facts.findings import Claim, Finding, Subject, SubjectKind
 from probe.facts.gates import Gate, Hold
 from probe.facts.instants import Instant
 from probe.settings import Settings
 
 Key = tuple[str, Subject]
+
+_OF_TRITON = frozenset((SubjectKind.SERVER, SubjectKind.MODEL, SubjectKind.INSTANCE))
 
 
 class Held(msgspec.Struct, frozen=True):
@@ -31,6 +33,10 @@ class Standing(msgspec.Struct, frozen=True):
 
     held: dict[Key, Held] = {}
 
+    def in_new_epoch(self) -> Standing:
+        """At the start of an epoch: verdicts about the old Triton are dropped, and their holds with them."""
+        return Standing({key: each for key, each in self.held.items() if key[1].kind not in _OF_TRITON})
+
     def with_claims(self, claims: tuple[Claim, ...], now: Instant) -> Standing:
         """After a judgement: what is claimed still holds, what is not has cleared."""
         held: dict[Key, Held] = {}
@@ -48,7 +54,7 @@ class Standing(msgspec.Struct, frozen=True):
         """After the gates were read off: each finding remembers which gates it fails."""
         return Standing(
             {
-                key: msgspec.structs.replace(each, moved=frozenset(rules.failing(each, now)))
+                key: msgspec.structs.replace(each, moved=each.moved.union(rules.failing(each, now)))
                 for key, each in self.held.items()
             }
         )
@@ -106,7 +112,8 @@ class Rules(msgspec.Struct, frozen=True):
 
 
 def _met(hold: Hold, held: Held, now: Instant) -> bool:
-    return held.looks >= hold.looks and now.mono - held.since.mono >= hold.seconds
+    # The same sum as in `due`: a difference may round to just below the hold that `due` says has run out.
+    return held.looks >= hold.looks and held.since.mono + hold.seconds <= now.mono
 
 
 class GateRecord(msgspec.Struct, frozen=True):

@@ -28,12 +28,18 @@ def of_findings(
     now: Instant,
 ) -> Iterator[Transition]:
     """Findings cleared, then findings raised."""
-    for key, finding in before.items():
-        if key not in after:
-            yield _about(finding, "finding_cleared", epoch, now)
+    for key in fresh(after, before):
+        yield _about(before[key], "finding_cleared", epoch, now)
+    for key in fresh(before, after):
+        yield _about(after[key], "finding_raised", epoch, now)
+
+
+def fresh(before: Mapping[Key, Finding], after: Mapping[Key, Finding]) -> Iterator[Key]:
+    """What stands after and did not stand before; one that began anew, with an epoch, is another."""
     for key, finding in after.items():
-        if key not in before:
-            yield _about(finding, "finding_raised", epoch, now)
+        was = before.get(key)
+        if was is None or was.since != finding.since:
+            yield key
 
 
 def _about(finding: Finding, kind: str, epoch: int, now: Instant) -> Transition:
@@ -63,7 +69,7 @@ def of_gates(
             at=now.as_datetime(),
             kind="gate_opened" if now_is.ok else "gate_failed",
             subject=str(first.subject) if first else "server",
-            message=first.line() if first else "nothing fails it any more",
+            message=first.line() if first else "nothing fails it",
             reason=first.reason if first else None,
             severity=first.severity.value if first else None,
             gate=gate,

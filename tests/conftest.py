@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import os
 from collections.abc import Callable, Iterator
@@ -17,6 +18,9 @@ from probe.sandbox.tritonserver import TritonServer
 from probe.sandbox.wheel import TritonInstallation, installed_triton
 from testbed.scripted.server import ScriptedTriton
 from testbed.tools import MISSING, missing
+from tests.goldens import pytest_addoption
+
+__all__ = ["pytest_addoption"]
 
 StartTriton = Callable[..., TritonServer]
 OpenPod = Callable[[int], Pod]
@@ -114,6 +118,11 @@ def scripted_triton() -> Iterator[ScriptedTriton]:
     """A Triton that does what ``scripted_triton.script`` says, started."""
     with ScriptedTriton() as server:
         yield server
+
+
+def pytest_configure() -> None:
+    """Keep pytest-asyncio (1.5) from making a loop of its own before the first test, which nobody closes."""
+    asyncio.set_event_loop(None)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

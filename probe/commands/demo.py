@@ -6,28 +6,20 @@ own word beside the probe's, reloads the model, and ends.
 
 from __future__ import annotations
 
-import contextlib
-import http.client
 import os
 import signal
-import subprocess
-import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable
 from pathlib import Path
-from typing import Self, TypeVar
+from typing import Self
 
-import msgspec
 from rich.console import Console
 
-from probe.facts.findings import Finding
-from probe.facts.status import Status
 from probe.sandbox.client import TritonError
+from probe.sandbox.daemon import CLOSED, OPEN, Daemon
 from probe.sandbox.errors import SandboxError
 from probe.sandbox.pods import BarePod, Pod
-from probe.sandbox.programs import Program
 from probe.sandbox.repositories import Repository
 from probe.sandbox.tritonserver import TritonServer, free_ports
 from probe.sandbox.wheel import installed_triton
@@ -42,16 +34,9 @@ placement:
   models:
     {FALLEN}: {{device: gpu}}
 """
+_PROTOCOLS = ("grpc", "http", "metrics")
 _PATIENCE = 60.0
 _REQUESTS_PER_SECOND = 40
-_OPEN, _CLOSED = 200, 503
-_ANSWERS = (_OPEN, _CLOSED)
-
-T = TypeVar("T")
-
-
-class DemoError(Exception):
-    """The demo did not see what it is there to show."""
 
 
 def demo(*, keep: bool = False) -> int:
@@ -60,7 +45,7 @@ def demo(*, keep: bool = False) -> int:
     try:
         with tempfile.TemporaryDirectory(prefix="triton-probe-demo-") as folder:
             _Demo(out, Path(folder)).run(keep=keep)
-    except (SandboxError, DemoError) as error:
+    except SandboxError as error:
         out.print(terminal.text(f"demo: {error}", "bold red"))
         return 1
     except KeyboardInterrupt:
@@ -82,15 +67,15 @@ class _Demo:
         with self._pod() as pod:
             grpc, http_port, metrics, port = free_ports(4)
             ports = (grpc, http_port, metrics)
-            probe = _Probe(pod, self._folder, ports, port)
-            with contextlib.closing(probe):
+            addresses = {name: f"127.0.0.1:{each}" for name, each in zip(_PROTOCOLS, ports, strict=True)}
+            log = self._folder / "probe.log"
+            with Daemon(pod, port, log=log, addresses=addresses, settings=_SETTINGS) as probe:
                 self._show_before(probe)
-                log = self._folder / "triton.log"
                 with TritonServer(
                     pod,
                     installation,
                     repository.path,
-                    log=log,
+                    log=self._folder / "triton.log",
                     control_mode="explicit",
                     load_models=("*",),
                     ports=ports,
@@ -109,16 +94,16 @@ class _Demo:
             self._say(f"(no namespaces of its own on this machine, so it runs without: {error})")
             return BarePod()
 
-    def _show_before(self, probe: _Probe) -> None:
+    def _show_before(self, probe: Daemon) -> None:
         self._title("The daemon is up before Triton is")
-        code, body = _until("the daemon to answer", lambda: _with_status(probe.ask("/readyz"), *_ANSWERS))
-        self._say(f"GET /readyz -> {code}")
-        self._quote(body)
+        answer = probe.wait_code("/readyz", OPEN, CLOSED)
+        self._say(f"GET /readyz -> {answer.code}")
+        self._quote(answer.body)
 
-    def _show_placement(self, probe: _Probe, triton: TritonServer) -> None:
+    def _show_placement(self, probe: Daemon, triton: TritonServer) -> None:
         self._title("Triton starts: three models, all loaded, all ready, says Triton")
         triton.wait_ready(_PATIENCE)
-        finding = _until("CpuFallback to be found", lambda: probe.finding("CpuFallback"))
+        finding = probe.wait_finding("CpuFallback", FALLEN)
         self._words(triton, FALLEN)
         self._out.print()
         self._out.print(terminal.models_table(probe.status().models))
@@ -128,41 +113,41 @@ class _Demo:
         )
         terminal.show_finding(self._out, finding)
 
-    def _show_death(self, probe: _Probe, triton: TritonServer) -> None:
+    def _show_death(self, probe: Daemon, triton: TritonServer) -> None:
         self._title(f"A stub of {HEALTHY} is killed under traffic, as the kernel does it for want of memory")
         gate = f"/readyz?model={HEALTHY}"
-        _until(f"{HEALTHY} to be ready", lambda: _with_status(probe.ask(gate), _OPEN))
+        probe.wait_code(gate, OPEN)
         with _Traffic(triton, HEALTHY) as traffic:
             victim = triton.stubs(HEALTHY)[0]
             self._say(f"kill -KILL {victim.pid}   ({victim.instance}, one of two instances)")
             traffic.mark()
             began = time.monotonic()
             os.kill(victim.pid, signal.SIGKILL)
-            code, body = _until("the verdict", lambda: _with_status(probe.ask(gate), _CLOSED), pause=0.001)
+            answer = probe.wait_code(gate, CLOSED, pause=0.001)
             delay = time.monotonic() - began
             self._words(triton, HEALTHY)
-            self._say(f"probe:  GET {gate} -> {code} after {delay * 1000:.0f} ms")
-            self._quote(body)
+            self._say(f"probe:  GET {gate} -> {answer.code} after {delay * 1000:.0f} ms")
+            self._quote(answer.body)
             # A request that reaches the dead instance fails after a second (python_backend's health check).
-            _until("a request to reach the dead instance", lambda: traffic.failed > 0)
+            probe.wait_until("a request to reach the dead instance", lambda: traffic.failed)
             self._say(
                 f"traffic: {traffic.failed} of {traffic.sent} requests since the kill failed: {traffic.error}"
             )
 
-    def _show_recovery(self, probe: _Probe, triton: TritonServer) -> None:
+    def _show_recovery(self, probe: Daemon, triton: TritonServer) -> None:
         self._title("The cure that the finding names: reload the model")
         began = time.monotonic()
         triton.client.unload(HEALTHY)
-        _until("the unload", lambda: not triton.client.model_ready(HEALTHY))
+        probe.wait_until("the unload", lambda: not triton.client.model_ready(HEALTHY))
         triton.client.load(HEALTHY)
         gate = f"/readyz?model={HEALTHY}"
-        _until("recovery", lambda: probe.finding("StubDead") is None and probe.serves(HEALTHY))
-        code, _ = _until("the gate to open", lambda: _with_status(probe.ask(gate), _OPEN))
+        probe.wait_until("the probe to see both instances", lambda: _whole(probe, HEALTHY))
+        code = probe.wait_code(gate, OPEN).code
         self._say(f"probe:  GET {gate} -> {code}, {time.monotonic() - began:.1f} s after the reload began")
         self._out.print()
         self._out.print(terminal.models_table(probe.status().models))
 
-    def _stay(self, probe: _Probe, triton: TritonServer) -> None:
+    def _stay(self, probe: Daemon, triton: TritonServer) -> None:
         self._say(f"The probe: http://127.0.0.1:{probe.port}/ (and /status, /metrics, /events)")
         self._say(f"Triton:    http://{triton.http}/v2   models: {self._folder / 'models'}")
         self._say("Ctrl-C ends both.")
@@ -183,57 +168,6 @@ class _Demo:
     def _quote(self, body: str) -> None:
         for line in body.splitlines():
             self._out.print(terminal.text(f"    {line}", "cyan"))
-
-
-class _Probe:
-    """The daemon in the pod, asked over HTTP."""
-
-    def __init__(self, pod: BarePod, folder: Path, ports: tuple[int, int, int], port: int) -> None:
-        self.port = port
-        settings = folder / "probe.yaml"
-        settings.write_text(_SETTINGS)
-        grpc, http_port, metrics = ports
-        with (folder / "probe.log").open("wb") as log:
-            self._program: Program = pod.popen(
-                [
-                    *(sys.executable, "-m", "probe", "serve", "--config", settings),
-                    *("--grpc", f"127.0.0.1:{grpc}", "--http", f"127.0.0.1:{http_port}"),
-                    *("--metrics", f"127.0.0.1:{metrics}", "--listen", f"127.0.0.1:{port}"),
-                ],
-                stdout=log,
-                stderr=subprocess.STDOUT,
-            )
-
-    def ask(self, path: str) -> tuple[int, str]:
-        """Status and body; status 0 where nobody answers yet."""
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=5)
-        try:
-            connection.request("GET", path)
-            response = connection.getresponse()
-            return response.status, response.read().decode()
-        except OSError:
-            return 0, ""
-        finally:
-            connection.close()
-
-    def status(self) -> Status:
-        """The whole of ``/status``."""
-        return msgspec.json.decode(self.ask("/status")[1], type=Status)
-
-    def finding(self, reason: str) -> Finding | None:
-        """The first finding of this reason that stands now."""
-        return next((each for each in self.status().findings if each.reason == reason), None)
-
-    def serves(self, model: str) -> bool:
-        """Whether every instance of the model is alive, as the probe sees it."""
-        named = [each for each in self.status().models if each.name == model]
-        return bool(named) and all(
-            each.ready and each.instances.alive == each.instances.expected for each in named
-        )
-
-    def close(self) -> None:
-        """Stop it."""
-        self._program.stop()
 
 
 class _Traffic:
@@ -272,15 +206,9 @@ class _Traffic:
                 self.error = str(error)
 
 
-def _until(what: str, look: Callable[[], T | None], pause: float = 0.05) -> T:
-    """The first answer that is something; raises DemoError where none comes in time."""
-    deadline = time.monotonic() + _PATIENCE
-    while time.monotonic() < deadline:
-        if answer := look():
-            return answer
-        time.sleep(pause)
-    raise DemoError(f"waited {_PATIENCE:.0f} s for {what}")
-
-
-def _with_status(answer: tuple[int, str], *wanted: int) -> tuple[int, str] | None:
-    return answer if answer[0] in wanted else None
+def _whole(probe: Daemon, model: str) -> bool:
+    named = [each for each in probe.status().models if each.name == model]
+    return bool(named) and all(
+        each.ready and not each.instances.dead and each.instances.alive == each.instances.expected
+        for each in named
+    )

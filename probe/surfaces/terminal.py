@@ -109,8 +109,17 @@ def show_finding(out: Console, finding: Finding) -> None:
     if gates:
         head.append_text(text(f"  fails {', '.join(gate.value for gate in gates)}", "dim"))
     out.print(head)
-    out.print(Padding(text(finding.message), (0, 0, 0, 4), expand=False))
-    out.print(Padding(text(f"Do: {finding.remedy}", "green"), (0, 0, 1, 4), expand=False))
+    _indented(out, text(finding.message))
+    _indented(out, text(f"Do: {finding.remedy}", "green"))
+    out.print()
+
+
+def _indented(out: Console, content: Text) -> None:
+    if out.is_terminal:
+        out.print(Padding(content, (0, 0, 0, 4)))
+    else:
+        # In a log or a pipe a sentence stays on one line, for grep.
+        out.print(Text("    ").append_text(content), soft_wrap=True)
 
 
 def _verdict_style(verdict: Verdict, expected: Expected) -> str:

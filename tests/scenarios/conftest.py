@@ -1,0 +1,48 @@
+"""Fixtures of the black-box scenarios: the daemon as a process beside a real Triton in one pod."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from probe.sandbox.daemon import OPEN, Daemon
+from probe.sandbox.pods import Pod
+from probe.sandbox.tritonserver import TritonServer, free_ports
+
+Ports = tuple[int, int, int]
+StartDaemon = Callable[..., Daemon]
+
+BRISK = "interval: 1s\n"
+"""Settings of most scenarios: they are about what is seen, not about how long an interval is."""
+
+
+def addresses(ports: Ports) -> dict[str, str]:
+    """Triton's addresses by protocol, for these ports."""
+    return {name: f"127.0.0.1:{port}" for name, port in zip(("grpc", "http", "metrics"), ports, strict=True)}
+
+
+@pytest.fixture
+def ports() -> Ports:
+    """Ports for a Triton that is to come (or never does)."""
+    grpc, http, metrics = free_ports(3)
+    return grpc, http, metrics
+
+
+@pytest.fixture
+def daemon(pod: Pod, tmp_path: Path) -> Iterator[StartDaemon]:
+    """Start the daemon in the test's pod, beside ``beside`` (a server or ports); ends with the test."""
+    with contextlib.ExitStack() as started:
+
+        def start(beside: TritonServer | Ports, settings: str = BRISK, **options: Any) -> Daemon:  # noqa: ANN401
+            ports = beside.ports if isinstance(beside, TritonServer) else beside
+            (port,) = free_ports(1)
+            log = tmp_path / f"probe-{port}.log"
+            one = Daemon(pod, port, log=log, addresses=addresses(ports), settings=settings, **options)
+            started.enter_context(one).wait_code("/livez", OPEN)
+            return one
+
+        yield start

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from typing import NamedTuple
 
 import msgspec
+from prometheus_client.exposition import gzip_accepted
 from starlette.applications import Starlette
 from starlette.datastructures import QueryParams
 from starlette.exceptions import HTTPException
@@ -16,7 +18,7 @@ from starlette.routing import Route
 from probe.engine.board import Board
 from probe.facts.gates import Gate
 from probe.facts.instants import Instant
-from probe.facts.status import Status
+from probe.facts.status import Snapshot, Status
 from probe.surfaces import answers, exposition, metrics, page
 from probe.surfaces.plain import to_json
 
@@ -25,6 +27,9 @@ _TEXT = "text/plain; charset=utf-8"
 _JSON = "application/json"
 _LONGEST_QUERY = 16384
 """Characters after the ``?``: room for hundreds of models, and parsed within a millisecond or two."""
+_KEPT_SECONDS = 1.0
+"""How long rendered metrics are kept: scrapers that come together share them, and the megabytes of 1,000
+models are gone long before the next scrape."""
 
 
 def application(board: Board, clock: Clock) -> Starlette:
@@ -60,6 +65,7 @@ class _Endpoints:
     def __init__(self, board: Board, clock: Clock) -> None:
         self.board = board
         self.clock = clock
+        self.scrapes = _Scrapes(board)
 
     def gate(self, gate: Gate) -> Callable[[Request], Awaitable[Response]]:
         """Make the handler of one gate: 200 while it is open, 503 while a finding fails it."""
@@ -98,14 +104,9 @@ class _Endpoints:
     async def metrics(self, request: Request) -> Response:
         """200: the metrics, in the format that the ``Accept`` header prefers."""
         content_type = exposition.accepted(request.headers.get("accept", ""))
-        drawing = metrics.render_steps(self.board.latest, content_type)
-        while True:
-            try:
-                next(drawing)
-            except StopIteration as done:
-                return _maybe_compressed(request, done.value, content_type)
-            # With 1,000 models the whole takes tens of ms: let the kubelet's question through.
-            await asyncio.sleep(0)
+        compressed = _takes_gzip(request)
+        body = await self.scrapes.body(content_type, compressed=compressed)
+        return _coded(body, content_type, compressed=compressed)
 
     async def page(self, request: Request) -> Response:
         """200: the status as a web page that loads nothing from anywhere."""
@@ -120,6 +121,53 @@ class _Endpoints:
         return answers.status_now(self.board.latest, mono, self.board.loop_age(mono))
 
 
+class _Scrapes:
+    """Renders ``/metrics`` on a thread, once at a time, while the loop goes on answering kubelets.
+
+    Who comes meanwhile waits for the next rendering and shares it: however many scrapers come at once, at
+    most one rendering for each format and coding is still to come.
+    """
+
+    def __init__(self, board: Board) -> None:
+        self._board = board
+        self._turn = asyncio.Lock()
+        self._begun = 0
+        self._made: dict[tuple[str, bool], _Rendering] = {}
+        self._forgetting: asyncio.TimerHandle | None = None
+
+    async def body(self, content_type: str, *, compressed: bool) -> bytes:
+        """Give the metrics of the snapshot that is the latest now, or of one published since."""
+        kind, begun = (content_type, compressed), self._begun
+        async with self._turn:
+            made = self._made.get(kind)
+            if made is None or not (made.number > begun or made.snapshot is self._board.latest):
+                made = await self._rendered(content_type, compressed=compressed)
+                self._keep(kind, made)
+            return made.body
+
+    async def _rendered(self, content_type: str, *, compressed: bool) -> _Rendering:
+        self._begun += 1
+        number, snapshot = self._begun, self._board.latest
+
+        def render() -> bytes:
+            body = metrics.render(snapshot, content_type)
+            return exposition.compressed(body) if compressed else body
+
+        return _Rendering(number, snapshot, await asyncio.to_thread(render))
+
+    def _keep(self, kind: tuple[str, bool], made: _Rendering) -> None:
+        self._made[kind] = made
+        if self._forgetting is not None:
+            self._forgetting.cancel()
+        self._forgetting = asyncio.get_running_loop().call_later(_KEPT_SECONDS, self._made.clear)
+
+
+class _Rendering(NamedTuple):
+    number: int
+    snapshot: Snapshot
+    body: bytes
+
+
 def _asked(request: Request) -> QueryParams:
     query: bytes = request.scope["query_string"]
     if len(query) > _LONGEST_QUERY:
@@ -128,12 +176,18 @@ def _asked(request: Request) -> QueryParams:
 
 
 def _maybe_compressed(request: Request, body: bytes, content_type: str) -> Response:
-    response = Response(body, headers={"content-type": content_type})
-    if exposition.gzip_accepted(request.headers.get("accept-encoding", "")):
-        response = Response(
-            exposition.compressed(body), headers={"content-type": content_type, "content-encoding": "gzip"}
-        )
-    return response
+    if _takes_gzip(request):
+        return _coded(exposition.compressed(body), content_type, compressed=True)
+    return _coded(body, content_type, compressed=False)
+
+
+def _coded(body: bytes, content_type: str, *, compressed: bool) -> Response:
+    coding = {"content-encoding": "gzip"} if compressed else {}
+    return Response(body, headers={"content-type": content_type, **coding})
+
+
+def _takes_gzip(request: Request) -> bool:
+    return gzip_accepted(request.headers.get("accept-encoding", ""))
 
 
 def _wants_json(accept: str) -> bool:

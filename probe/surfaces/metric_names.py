@@ -5,9 +5,22 @@ Model, version and GPU are labelled as in Triton's own metrics, so that both joi
 
 from __future__ import annotations
 
-from probe.surfaces.exposition import Metric
+import msgspec
 
 _MODEL = ("model", "version")
+
+
+class Metric(msgspec.Struct, frozen=True):
+    """A metric as it is declared; its labels in the order in which their values are given.
+
+    ``name`` is the whole name in the text format, with ``_total`` or ``_info``; ``kind`` is ``gauge``,
+    ``counter``, ``info`` or ``histogram``; ``says`` is its HELP.
+    """
+
+    name: str
+    kind: str
+    labels: tuple[str, ...]
+    says: str
 
 
 def _metric(name: str, kind: str, labels: tuple[str, ...], says: str) -> Metric:

@@ -6,125 +6,82 @@ goes, because every scrape is written anew from one snapshot.
 
 from __future__ import annotations
 
-import math
-from collections.abc import Generator
-
 from probe.facts.catalogue import CATALOGUE
 from probe.facts.gates import Gate
 from probe.facts.models import ModelState
 from probe.facts.placement import Verdict
-from probe.facts.status import GpuStatus, Histogram, ModelStatus, Snapshot, StubStatus
+from probe.facts.status import GpuStatus, ModelStatus, Snapshot, StubStatus
 from probe.surfaces import exposition
-from probe.surfaces.exposition import Families, Value, labels
-from probe.surfaces.metric_names import METRICS
-
-_MODELS_A_STEP = 20
+from probe.surfaces.exposition import Sheet
 
 
 def render(snapshot: Snapshot, content_type: str = exposition.TEXT) -> bytes:
-    """Render the whole of ``/metrics`` at once."""
-    drawing = render_steps(snapshot, content_type)
-    while True:
-        try:
-            next(drawing)
-        except StopIteration as done:
-            body: bytes = done.value
-            return body
-
-
-def render_steps(snapshot: Snapshot, content_type: str) -> Generator[None, None, bytes]:
-    """Render in steps of a few ms, so that a loop can answer others in between."""
+    """Render ``/metrics``; takes long with many models, so not on a loop that answers others."""
     sheet = Sheet()
     _probe(sheet, snapshot)
     _findings(sheet, snapshot)
-    for index, model in enumerate(snapshot.status.models):
+    for model in snapshot.status.models:
         _model(sheet, model, snapshot)
-        if index % _MODELS_A_STEP == _MODELS_A_STEP - 1:
-            yield
     _models_of_old(sheet, snapshot)
     for gpu in snapshot.status.gpus:
         _gpu(sheet, gpu)
     for (uuid, xid), count in snapshot.tallies.xids.items():
-        sheet.put("gpu_xid_total", labels(gpu_uuid=uuid, xid=xid), count)
+        sheet.put("gpu_xid_total", (uuid, xid), count)
     _container(sheet, snapshot)
-    return (yield from exposition.steps(METRICS, sheet.families, content_type))
-
-
-class Sheet:
-    """Where samples are collected: a label set that comes twice is one series, and None is absent."""
-
-    def __init__(self) -> None:
-        self.families: Families = {each.name: {} for each in METRICS}
-
-    def put(self, name: str, labelled: str, value: Value | None) -> None:
-        """Note a sample; ``name`` without the common prefix.
-
-        Raises KeyError for a name that was never declared.
-        """
-        total = value.total if isinstance(value, Histogram) else value
-        # What is no number is not known: a NaN counter makes scrapers drop the whole answer.
-        if value is not None and total is not None and math.isfinite(total):
-            family = self.families[f"triton_probe_{name}"]
-            family[labelled] = int(value) if isinstance(value, bool) else value
+    return exposition.rendered(sheet, content_type)
 
 
 def _probe(sheet: Sheet, snapshot: Snapshot) -> None:
     status, tallies = snapshot.status, snapshot.tallies
-    sheet.put("build_info", labels(version=status.probe.version), 1)
-    sheet.put("evidence_info", labels(mode=status.evidence.mode), 1)
+    sheet.put("build_info", (status.probe.version,), 1)
+    sheet.put("evidence_info", (status.evidence.mode,), 1)
     if status.triton.version is not None:
-        named = labels(version=status.triton.version, epoch=str(status.triton.epoch))
-        sheet.put("triton_info", named, 1)
+        sheet.put("triton_info", (status.triton.version, str(status.triton.epoch)), 1)
     for gate in Gate:
         if (held := status.gates.get(gate)) is not None:
-            sheet.put("gate", labels(gate=gate), held.ok)
-        sheet.put("gate_transitions_total", labels(gate=gate), tallies.gate_transitions.get(gate, 0))
+            sheet.put("gate", (gate,), held.ok)
+        sheet.put("gate_transitions_total", (gate,), tallies.gate_transitions.get(gate, 0))
     for name, source in status.probe.sources.items():
-        sheet.put("source_up", labels(source=name), source.ok)
+        sheet.put("source_up", (name,), source.ok)
     for name, tally in tallies.sources.items():
-        sheet.put("source_duration_seconds", labels(source=name), tally.durations)
-        sheet.put("source_last_success_timestamp_seconds", labels(source=name), tally.last_success_wall)
+        sheet.put_histogram("source_duration_seconds", (name,), tally.durations)
+        sheet.put("source_last_success_timestamp_seconds", (name,), tally.last_success_wall)
     for reason, delays in tallies.delays.items():
-        sheet.put("detection_delay_seconds", labels(reason=reason), delays)
+        sheet.put_histogram("detection_delay_seconds", (reason,), delays)
 
 
 def _findings(sheet: Sheet, snapshot: Snapshot) -> None:
     for each in snapshot.status.findings:
-        named = labels(
-            reason=each.reason,
-            severity=each.severity,
-            model=each.subject.model,
-            gpu_uuid=each.subject.gpu_uuid,
-        )
-        sheet.put("finding", named, 1)
+        about = each.subject
+        sheet.put("finding", (each.reason, each.severity, about.model, about.gpu_uuid), 1)
     # Every reason from the start, at zero: a counter that appears with its first event hides it from rate().
     for name, reason in CATALOGUE.items():
         if reason.judged:
-            sheet.put("findings_total", labels(reason=name), 0)
+            sheet.put("findings_total", (name,), 0)
     for name, count in snapshot.tallies.findings.items():
-        sheet.put("findings_total", labels(reason=name), count)
+        sheet.put("findings_total", (name,), count)
 
 
 def _model(sheet: Sheet, model: ModelStatus, snapshot: Snapshot) -> None:
-    who = labels(model=model.name, version=model.version)
+    who = (model.name, model.version)
     sheet.put("model_ready", who, model.ready)
     for state in ModelState:
-        sheet.put("model_state", f'{who},state="{state}"', model.state == state)
+        sheet.put("model_state", (*who, state), model.state == state)
     placement = model.placement
     for verdict in Verdict:
-        sheet.put("model_placement", f'{who},verdict="{verdict}"', placement.verdict is verdict)
+        sheet.put("model_placement", (*who, verdict), placement.verdict is verdict)
     explicit = "" if placement.explicit is None else str(placement.explicit).lower()
-    policy = labels(expected=placement.expected, declared=placement.declared or "", explicit=explicit)
-    sheet.put("model_placement_expected_info", f"{who},{policy}", 1)
+    policy = (placement.expected, placement.declared or "", explicit)
+    sheet.put("model_placement_expected_info", (*who, *policy), 1)
     for uuid, used in _memory_by_gpu(model).items():
-        sheet.put("model_gpu_memory_bytes", f"{who},{labels(gpu_uuid=uuid)}", used)
+        sheet.put("model_gpu_memory_bytes", (*who, uuid), used)
     for state_name in ("expected", "alive", "dead", "frozen"):
         count: int | None = getattr(model.instances, state_name)
-        sheet.put("model_instances", f'{who},state="{state_name}"', count)
+        sheet.put("model_instances", (*who, state_name), count)
     sheet.put("model_stub_memory_bytes", who, _whole([each.rss_bytes for each in model.stubs]))
     sheet.put("model_shm_bytes", who, _whole([each.shm_bytes for each in model.stubs]))
-    sheet.put("model_requests_total", f'{who},outcome="success"', model.traffic.success_total)
-    sheet.put("model_requests_total", f'{who},outcome="failure"', model.traffic.failure_total)
+    sheet.put("model_requests_total", (*who, "success"), model.traffic.success_total)
+    sheet.put("model_requests_total", (*who, "failure"), model.traffic.failure_total)
     last = snapshot.tallies.last_success_wall.get((model.name, model.version))
     sheet.put("model_last_success_timestamp_seconds", who, last)
 
@@ -134,11 +91,11 @@ def _models_of_old(sheet: Sheet, snapshot: Snapshot) -> None:
     present = snapshot.known_models | {each.name for each in snapshot.status.models}
     for (model, cause), count in snapshot.tallies.stub_exits.items():
         if model in present:
-            sheet.put("stub_exits_total", labels(model=model, cause=cause), count)
+            sheet.put("stub_exits_total", (model, cause), count)
 
 
 def _gpu(sheet: Sheet, gpu: GpuStatus) -> None:
-    who = labels(gpu_uuid=gpu.uuid)
+    who = (gpu.uuid,)
     sheet.put("gpu_memory_total_bytes", who, gpu.memory_total_bytes)
     sheet.put("gpu_memory_used_bytes", who, gpu.memory_used_bytes)
     sheet.put("gpu_ok", who, gpu.ok)
@@ -162,7 +119,7 @@ def _container(sheet: Sheet, snapshot: Snapshot) -> None:
         ("shm_used_bytes", shm.used_bytes),
         ("shm_orphan_bytes", shm.orphan_bytes),
     ):
-        sheet.put(name, "", value)
+        sheet.put(name, (), value)
 
 
 def _memory_by_gpu(model: ModelStatus) -> dict[str, int]:

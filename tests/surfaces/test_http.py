@@ -1,13 +1,17 @@
 from __future__ import annotations
 
+import asyncio
 import errno
 import gzip
+import itertools
 import json
 import socket
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
+from unittest.mock import Mock
 
 import msgspec
 import pytest
@@ -16,7 +20,7 @@ from uvicorn.server import ServerState
 from probe.engine.board import Board
 from probe.facts.instants import Instant
 from probe.facts.status import Snapshot
-from probe.surfaces import connections, exposition, listening, metrics, page
+from probe.surfaces import app, connections, exposition, listening, metrics, page
 from probe.surfaces.http import HttpServer
 from probe.surfaces.listening import ListenError
 from tests.surfaces.snapshots import EVERYTHING, HOSTILE, Served, initializing, model, snapshot
@@ -145,6 +149,130 @@ def test_metrics_come_as_openmetrics_and_gzip_when_asked_for(served: Served) -> 
     assert plain.headers["content-encoding"] is None
     assert response.headers["content-type"] == exposition.OPENMETRICS
     assert gzip.decompress(body) == metrics.render(EVERYTHING, exposition.OPENMETRICS)
+
+
+@pytest.mark.parametrize("accept", ["application/openmetrics-text; version=one", "text/plain; version=\xb2"])
+def test_an_accept_header_that_makes_no_sense_is_answered(served: Served, accept: str) -> None:
+    """A version that is no number costs the client nothing."""
+    response, body = served.ask("/metrics", Accept=accept)
+
+    assert response.status == 200
+    assert body == metrics.render(EVERYTHING, response.headers["content-type"])
+
+
+class HeldRendering:
+    """The real rendering of ``/metrics``, which begins when the test says so."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.go = threading.Event()
+        self.begun: list[tuple[Snapshot, str]] = []
+        self.then: Callable[[], object] = lambda: None
+        self.render = metrics.render
+        monkeypatch.setattr(metrics, "render", self)
+
+    def __call__(self, seen: Snapshot, content_type: str) -> bytes:
+        """Render in place of the real one, once ``go`` is set; ``then`` is done first."""
+        self.begun.append((seen, content_type))
+        if not self.go.wait(10):
+            raise TimeoutError
+        self.then()
+        return self.render(seen, content_type)
+
+
+@pytest.fixture
+def held(monkeypatch: pytest.MonkeyPatch) -> Iterator[HeldRendering]:
+    """Renderings that wait for the test."""
+    rendering = HeldRendering(monkeypatch)
+    yield rendering
+    rendering.go.set()
+
+
+def test_kubelets_are_answered_while_metrics_are_rendered(served: Served, held: HeldRendering) -> None:
+    """A rendering that takes long keeps no other question waiting."""
+    with connect(served) as scraper:
+        scraper.sendall(b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert reached(lambda: len(held.begun) == 1)
+
+        assert served.ask("/livez")[0].status == 200
+        held.go.set()
+        assert scraper.recv(100).startswith(b"HTTP/1.1 200")
+
+
+def test_scrapes_of_one_snapshot_share_one_rendering(served: Served, held: HeldRendering) -> None:
+    """However many scrapers ask, one after another or at once: nothing new, nothing rendered."""
+    with ThreadPoolExecutor(20) as scrapers:
+        asked = [scrapers.submit(served.ask, "/metrics") for _ in range(20)]
+        assert reached(lambda: len(held.begun) == 1 and len(state(served).tasks) == 20)
+        held.go.set()
+        bodies = {each.result()[1] for each in asked}
+    bodies.add(served.ask("/metrics")[1])
+
+    assert len(held.begun) == 1
+    assert bodies == {held.render(EVERYTHING, exposition.TEXT)}
+
+
+def test_a_scrape_shares_nothing_older_than_itself(served: Served, held: HeldRendering) -> None:
+    """Who comes after a snapshot was published gets that one, though an older one is being rendered."""
+    newer = initializing()
+    with ThreadPoolExecutor(21) as scrapers:
+        first = scrapers.submit(served.ask, "/metrics")
+        assert reached(lambda: len(held.begun) == 1)
+        served.board.publish(newer)
+        late = [scrapers.submit(served.ask, "/metrics") for _ in range(19)]
+        other = scrapers.submit(served.ask, "/metrics", Accept="application/openmetrics-text")
+        assert reached(lambda: len(state(served).tasks) == 21)
+        held.go.set()
+
+        assert first.result()[1] == held.render(EVERYTHING, exposition.TEXT)
+        assert {each.result()[1] for each in late} == {held.render(newer, exposition.TEXT)}
+        assert other.result()[1] == held.render(newer, exposition.OPENMETRICS)
+    assert len(held.begun) == 3
+
+
+def test_more_snapshots_than_renderings_starve_no_scraper(served: Served, held: HeldRendering) -> None:
+    """Where a snapshot is published with every rendering, all who waited share the next one."""
+    publish = itertools.cycle((initializing(), EVERYTHING))
+    held.then = lambda: served.board.publish(next(publish))
+    with ThreadPoolExecutor(20) as scrapers:
+        first = scrapers.submit(served.ask, "/metrics")
+        assert reached(lambda: len(held.begun) == 1)
+        asked = [first, *(scrapers.submit(served.ask, "/metrics") for _ in range(19))]
+        assert reached(lambda: len(state(served).tasks) == 20)
+        held.go.set()
+
+        assert [each.result()[0].status for each in asked] == [200] * 20
+    assert len(held.begun) == 2
+
+
+def test_a_rendering_that_fails_holds_up_nobody(
+    served: Served, held: HeldRendering, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A bug while metrics are rendered is a 500, logged; the next scrape is rendered anew."""
+    held.go.set()
+    held.then = Mock(side_effect=[ZeroDivisionError, None])
+
+    codes = [served.ask("/metrics")[0].status for _ in range(2)]
+
+    assert codes == [500, 200]
+    assert "ZeroDivisionError" in caplog.text
+
+
+def test_rendered_metrics_are_not_kept_for_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The megabytes of a scrape, and the snapshot behind them, are let go before the next scrape."""
+    monkeypatch.setattr(app, "_KEPT_SECONDS", 0.05)
+    scrapes = app._Scrapes(Board(EVERYTHING, stalled_after=1e9))
+
+    async def kept_at_first() -> int:
+        await scrapes.body(exposition.TEXT, compressed=False)
+        kept = len(scrapes._made)
+        async with asyncio.timeout(5):
+            while scrapes._made:  # noqa: ASYNC110  (a timer of its own, which tells nobody)
+                await asyncio.sleep(0.01)
+        return kept
+
+    # On a thread, as in the server: the main thread's loop belongs to the test runner.
+    with ThreadPoolExecutor(1) as thread:
+        assert thread.submit(asyncio.run, kept_at_first()).result() == 1
 
 
 def test_the_latest_snapshot_is_answered(served: Served) -> None:

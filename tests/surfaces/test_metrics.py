@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 from prometheus_client.parser import text_string_to_metric_families as parse_text
@@ -201,27 +201,27 @@ def test_any_name_reads_back_as_it_was(name: str) -> None:
             "application/openmetrics-text;version=1.0.0;escaping=allow-utf-8;q=0.6,text/plain;q=0.4,*/*;q=0.2",
             exposition.OPENMETRICS,
         ),
-        ("application/openmetrics-text;q=0, text/plain", exposition.TEXT),
-        ("application/openmetrics-text;q=0.3, text/plain;q=0.9", exposition.TEXT),
-        ("application/openmetrics-text;q=many", exposition.TEXT),
+        ("text/html, application/openmetrics-text", exposition.OPENMETRICS),
+        ("text/plain;version=1.0.0;escaping=values", exposition.TEXT),
+        ("application/openmetrics-text;version=2.0.0;escaping=values", exposition.OPENMETRICS),
     ],
 )
 def test_the_accept_header_chooses_the_format(accept: str, expected: str) -> None:
-    """OpenMetrics is given only to those that prefer it."""
+    """OpenMetrics is given to those that ask for it, text to everybody else, each in one version only."""
     assert exposition.accepted(accept) == expected
 
 
-@pytest.mark.parametrize(
-    ("header", "expected"),
-    [
-        ("", False),
-        ("gzip", True),
-        ("br, GZIP;q=0.5", True),
-        ("gzip;q=0", False),
-        ("*", True),
-        ("identity", False),
-    ],
-)
-def test_the_accept_encoding_header_chooses_gzip(header: str, expected: bool) -> None:  # noqa: FBT001
-    """Gzip is given only to those that take it."""
-    assert exposition.gzip_accepted(header) is expected
+@given(st.text())
+@example("application/openmetrics-text; version=one")
+@example("text/plain; version=")
+def test_any_accept_header_chooses_one_of_the_formats(accept: str) -> None:
+    """What clients write into the header raises nothing and is never repeated to them."""
+    for header in (accept, f"application/openmetrics-text; version={accept}", f"text/plain; {accept}"):
+        assert exposition.accepted(header) in (exposition.TEXT, exposition.OPENMETRICS)
+
+
+@pytest.mark.parametrize("name", ["gate_", "source_duration_seconds"])
+def test_a_sample_that_was_never_declared_is_an_error(name: str) -> None:
+    """A misspelt name, or a number where a histogram is declared, is found by its first use."""
+    with pytest.raises(KeyError, match=name):
+        exposition.Sheet().put(name, ("x",), 1)

@@ -45,9 +45,12 @@ class TritonReading(msgspec.Struct, frozen=True):
 
     ``live``/``ready`` are the gRPC answers, ``http_live`` the cross-check over HTTP, which Triton serves
     from other threads than its single gRPC control thread (server, ``grpc_server.cc``).
+    ``observed`` is when the poll began, ``answered`` when it ended (None for the same moment): what Triton
+    said was surely true at some moment between the two.
     """
 
     observed: Instant
+    answered: Instant | None = None
     live: bool | None = None
     ready: bool | None = None
     http_live: bool | None = None
@@ -59,6 +62,11 @@ class TritonReading(msgspec.Struct, frozen=True):
     gpu_memory_used: tuple[tuple[str, int], ...] | None = None
     """Bytes in use on each GPU, as Triton's own NVML sees it; whole-GPU figures, by UUID."""
     failures: tuple[CallFailure, ...] = ()
+
+    @property
+    def ended(self) -> Instant:
+        """When the poll ended."""
+        return self.answered or self.observed
 
     def failed(self, call: str) -> CallFailure | None:
         """How the named call failed, or None where it did not fail (or was not made)."""

@@ -210,5 +210,8 @@ GPU = matching(
 )
 HEADER_NAME = matching("header", "a header's name", r"[0-9A-Za-z_.-]{1,128}")
 HEADER_VALUE = Text(
-    "text", "a text in one line", matching("", "a text in one line", r"[^\n\r\0]*").parse, secret=True
+    "text",
+    "a text in printable ASCII",
+    matching("", "a text in printable ASCII", r"[ -~]*").parse,
+    secret=True,
 )

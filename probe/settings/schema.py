@@ -83,7 +83,7 @@ class TlsSettings(msgspec.Struct, frozen=True):
         bool | None,
         About(
             optional(SWITCH, unset="auto", words=("auto",), spelled="auto"),
-            "Whether Triton's gRPC and HTTP ports speak TLS. Default auto: they do as soon as any other of "
+            "Whether Triton's gRPC port speaks TLS (its HTTP port never does). Default auto: it does as soon as any other of "
             "these settings is given, because nobody sets a certificate for a plain port.",
         ),
     ] = None

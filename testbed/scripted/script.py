@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 import grpc
@@ -114,6 +116,26 @@ class Script:
     behaviours: dict[str, Behaviour] = field(default_factory=dict)
     calls: Counter[str] = field(default_factory=Counter)
     """How often each call came in."""
+    deadlines: list[tuple[str, float | None]] = field(default_factory=list)
+    """Each gRPC call with the seconds that its caller gives it, None for a caller that would wait for ever."""
+    out: int = 0
+    most_out: int = 0
+    """How many gRPC calls are being answered, and how many were at once."""
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    @contextlib.contextmanager
+    def answering(self, call: str, seconds: float | None) -> Iterator[None]:
+        """Note a gRPC call that came in, for as long as it is being answered."""
+        with self._lock:
+            self.calls[call] += 1
+            self.deadlines.append((call, seconds))
+            self.out += 1
+            self.most_out = max(self.most_out, self.out)
+        try:
+            yield
+        finally:
+            with self._lock:
+                self.out -= 1
 
     def model(self, name: str, version: str = "") -> ScriptedModel:
         """Return the model (its first version where none is named); KeyError where there is none."""

@@ -128,8 +128,11 @@ class _Handlers(grpc.GenericRpcHandler):  # type: ignore[type-arg]  # generic in
         _, category, rule = METHODS[call]
 
         def answer(request: Message, context: grpc.ServicerContext) -> Message:
+            with self._script.answering(call, context.time_remaining()):
+                return judged(request, context)
+
+        def judged(request: Message, context: grpc.ServicerContext) -> Message:
             script = self._script
-            script.calls[call] += 1
             headers = {str(key): value for key, value in context.invocation_metadata()}
             if category in script.restricted:
                 key, value = script.restricted[category]

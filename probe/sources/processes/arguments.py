@@ -6,8 +6,12 @@ from collections.abc import Sequence
 
 from probe.facts.processes import StubArguments
 
-_LEAST = 4
-"""Arguments before the ipc handle that must be there: stub, path, region, and the sizes after it."""
+_SIZES = 3
+"""Numbers in a row after the region: default size, growth size, the parent's pid."""
+_DIGITS_AT_MOST = 18
+_WORDS_AT_MOST = 1000
+"""More than any real line has, however it was split; garbage is not searched at length."""
+_DEFAULT = "DEFAULT"
 
 
 def parse_stub_arguments(arguments: Sequence[str]) -> StubArguments | None:
@@ -15,42 +19,46 @@ def parse_stub_arguments(arguments: Sequence[str]) -> StubArguments | None:
 
     Order (python_backend, ``stub_launcher.cc``): stub, model path, shm region, default size, growth
     size, parent pid, backend folder, ipc handle, name, and from 23.10 the runtime folder.  Releases up
-    to 25.07 started the stub through a shell, which splits a path at its blanks: so it is read from the
-    end, where the fields have one shape each.
+    to 25.07 started the stub through a shell, which splits at blanks: so nothing is found by counting,
+    but by the shapes that the fields have.
     """
     words = list(arguments)
     while words and not words[-1]:
         words.pop()
-    handle = _handle(words)
-    if handle is None:
+    if len(words) > _WORDS_AT_MOST:
         return None
-    for parent in range(handle - 2, _LEAST, -1):
-        if all(words[index].isdecimal() for index in (parent - 2, parent - 1, parent)):
+    for parent in range(len(words) - 3, _SIZES + 1, -1):
+        if not all(_number(word) for word in words[parent - 2 : parent + 1]) or _number(words[parent + 1]):
+            continue
+        handle = _handle(words, parent)
+        if handle is not None:
+            end = _end_of_name(words, handle)
             return StubArguments(
                 model_path=" ".join(words[1 : parent - 3]),
                 shm_region=words[parent - 3],
                 shm_default_bytes=int(words[parent - 2]),
                 shm_growth_bytes=int(words[parent - 1]),
                 parent_pid=int(words[parent]),
-                name=words[handle + 1],
-                runtime_dir=" ".join(words[handle + 2 :]),
+                name=" ".join(words[handle + 1 : end]),
+                runtime_dir=" ".join(words[end:]),
             )
     return None
 
 
-def _handle(words: Sequence[str]) -> int | None:
-    # The ipc handle is a bare number followed by the name and, from 23.10, by the runtime folder
-    # ("DEFAULT" or a path, which an old release's shell may have split).  The name follows at once, so
-    # the last number with something behind it is the handle, unless that number is the name itself.
-    numbers = [index for index, word in enumerate(words[:-1]) if word.isdecimal()]
-    if not numbers:
-        return None
-    last = numbers[-1]
-    before = numbers[-2] if len(numbers) > 1 else None
-    named_by_number = before == last - 1 and len(words) - 1 > last
-    return before if named_by_number and before is not None and _plausible(words, before) else last
+def _handle(words: Sequence[str], parent: int) -> int | None:
+    # A number in a folder's name, or a name that is a number, is no handle: what follows the handle is
+    # one word of a name, and then nothing or the runtime folder.  Only a name that was split has more.
+    numbers = [at for at in range(parent + 2, len(words) - 1) if _number(words[at])]
+    whole = (at for at in numbers if _end_of_name(words, at) == at + 2)
+    return next(whole, numbers[0] if numbers else None)
 
 
-def _plausible(words: Sequence[str], handle: int) -> bool:
-    # The word before the handle is the backend folder, never a number.
-    return handle > _LEAST and not words[handle - 1].isdecimal()
+def _end_of_name(words: Sequence[str], handle: int) -> int:
+    for at in range(handle + 2, len(words)):
+        if words[at].startswith("/") or (words[at] == _DEFAULT and at == len(words) - 1):
+            return at
+    return len(words)
+
+
+def _number(word: str) -> bool:
+    return word.isdecimal() and len(word) <= _DIGITS_AT_MOST

@@ -94,8 +94,8 @@ class Procfs:
     def arguments(self, pid: int) -> tuple[str, ...]:
         """The command line, empty for a zombie (whose memory is gone) and for a process that is gone."""
         raw = self._read(f"{self._base}/{pid}/cmdline") or b""
-        # A trailing NUL ends the last argument; further empty arguments are kept out of nobody's way.
-        parts = raw.decode("utf-8", errors="surrogateescape").split("\0")
+        # Bytes that are no text are replaced: these words end up in messages and in JSON.
+        parts = raw.decode("utf-8", errors="replace").split("\0")
         return tuple(parts[:-1] if parts and not parts[-1] else parts)
 
     def root_of(self, pid: int) -> Path:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Iterable
 
@@ -34,6 +35,8 @@ class ProcessSource:
         self._proc = proc or Procfs()
         self._initial = self._proc.in_initial_namespace()
         self._boot = psutil.boot_time()
+        self._found_by_port = False
+        self._forks: frozenset[ProcessId] = frozenset()
         self._command_lines: dict[ProcessId, tuple[str, ...]] = {}
         self._stub_arguments: dict[ProcessId, StubArguments] = {}
 
@@ -41,48 +44,80 @@ class ProcessSource:
         """Look once; blocking, about 20 µs a process.  ``asked``: pids to look up beside (NVML's)."""
         observed = now()
         stats = {pid: stat for pid in self._proc.pids() if (stat := self._proc.stat(pid)) is not None}
+        children: dict[int, list[Stat]] = {}
+        for each in stats.values():
+            children.setdefault(each.parent, []).append(each)
         servers = [each for each in stats.values() if _is_server(each, stats)]
-        stubs = [each for each in stats.values() if _is_stub(each, stats)]
-        self._remember(servers, stubs)
+        stubs = self._find_stubs(stats)
         server = self._choose(servers)
         known = stats.keys()
         return ProcessReading(
             observed=observed,
             server=self._server(server) if server is not None else None,
-            stubs=tuple(self._stub(each, stats, server) for each in stubs if _below(each, server, stats)),
-            other_servers=max(0, len(servers) - 1),
+            stubs=tuple(self._stub(each, children, server) for each in stubs if _below(each, server, stats)),
+            other_servers=len(servers) - (server is not None),
             existing_pids=frozenset(pid for pid in asked if pid in known or _exists(pid)),
             initial_namespace=self._initial,
             scanned=len(stats),
         )
 
-    def _remember(self, servers: list[Stat], stubs: list[Stat]) -> None:
-        # A zombie has no command line any more, so what it was is kept from when it was alive.
-        lines = {_id(each): self._line(each) for each in servers}
-        self._command_lines = lines
-        kept: dict[ProcessId, StubArguments] = {}
-        for each in stubs:
-            told = self._stub_arguments.get(_id(each))
-            if told is None or not told.name:
-                told = parse_stub_arguments(self._proc.arguments(each.pid))
-            kept[_id(each)] = told or StubArguments("", "", 0, 0, each.parent, "")
-        self._stub_arguments = kept
+    def _find_stubs(self, stats: dict[int, Stat]) -> list[Stat]:
+        """Stubs without the processes that their models forked, which keep the stub's name and arguments.
 
-    def _line(self, stat: Stat) -> tuple[str, ...]:
-        return self._command_lines.get(_id(stat)) or self._proc.arguments(stat.pid)
+        A fork is known by its parent while the stub lives.  Once the stub died, init is its parent, and
+        only memory, or the living server that its arguments name as another parent, tells it from a stub.
+        """
+        named = [each for each in stats.values() if each.name == STUB_NAME]
+        forks = {_id(each) for each in named if _is_fork(each, stats)}
+        forks |= {_id(each) for each in named if _id(each) in self._forks}
+        kept: dict[ProcessId, StubArguments] = {}
+        for each in named:
+            if _id(each) in forks:
+                continue
+            told = self._arguments(each)
+            if told.parent_pid != each.parent and _lives(stats.get(told.parent_pid)):
+                forks.add(_id(each))
+            else:
+                kept[_id(each)] = told
+        self._forks = frozenset(forks)
+        self._stub_arguments = kept
+        return [each for each in named if _id(each) in kept]
+
+    def _arguments(self, stub: Stat) -> StubArguments:
+        # A zombie has no command line any more, so what it was is kept from when it was alive.
+        told = self._stub_arguments.get(_id(stub))
+        if told is None or not told.name:
+            told = parse_stub_arguments(self._proc.arguments(stub.pid))
+        return told or StubArguments("", "", 0, 0, stub.parent, "")
 
     def _choose(self, servers: list[Stat]) -> Stat | None:
-        def fitness(stat: Stat) -> tuple[bool, bool, bool, int]:
-            # Alive first, then ours by port and by network, then the youngest.
-            alive = stat.state not in (ProcessState.ZOMBIE, ProcessState.DEAD)
-            near = self._proc.same_network(stat.pid) is not False
-            return alive, self._serves_our_port(stat), near, stat.start_ticks
+        # Read each time: a script named like the server may become it by exec.  A zombie's is remembered.
+        self._command_lines = {
+            _id(each): self._proc.arguments(each.pid) or self._command_lines.get(_id(each), ())
+            for each in servers
+        }
+        ours = [each for each in servers if self._serves_our_port(each)]
+        self._found_by_port = self._found_by_port or bool(ours)
+        # A port may be mapped between networks, or the arguments be unknown: then any server is better than
+        # none.  One in our own network that serves another port is surely another Triton; and once ours was
+        # seen, another one is never taken for it when it is gone.
+        candidates = ours if self._found_by_port else [*ours, *(s for s in servers if self._may_be_ours(s))]
 
-        return max(servers, key=fitness, default=None)
+        def fitness(stat: Stat) -> tuple[bool, bool, int]:
+            # Alive first, then in our network, then the youngest.
+            alive = stat.state not in (ProcessState.ZOMBIE, ProcessState.DEAD)
+            return alive, self._proc.same_network(stat.pid) is not False, stat.start_ticks
+
+        return max(candidates, key=fitness, default=None)
+
+    def _may_be_ours(self, stat: Stat) -> bool:
+        known = self._grpc_port is not None and bool(self._command_lines[_id(stat)])
+        return not known or self._proc.same_network(stat.pid) is not True
 
     def _serves_our_port(self, stat: Stat) -> bool:
-        server = Server(self._process(stat), self._command_lines.get(_id(stat), ()))
-        return (server.option("grpc-port") or "8001") == str(self._grpc_port)
+        arguments = self._command_lines[_id(stat)]
+        told = Server(self._process(stat), arguments).option("grpc-port") or "8001"
+        return bool(arguments) and told == str(self._grpc_port)
 
     def _server(self, stat: Stat) -> Server:
         minors = self._proc.gpu_minors(stat.pid)
@@ -93,13 +128,13 @@ class ProcessSource:
             root_readable=minors is not None,
         )
 
-    def _stub(self, stat: Stat, stats: dict[int, Stat], server: Stat | None) -> Stub:
+    def _stub(self, stat: Stat, children: dict[int, list[Stat]], server: Stat | None) -> Stub:
         arguments = self._stub_arguments[_id(stat)]
         holder = server.pid if server is not None else stat.pid
         return Stub(
             process=self._process(stat),
             arguments=arguments,
-            descendants=tuple(self._process(each) for each in _descendants(stat.pid, stats)),
+            descendants=tuple(self._process(each) for each in _descendants(stat.pid, children)),
             shm_bytes=self._proc.shm_bytes(holder, arguments.shm_region),
         )
 
@@ -125,37 +160,46 @@ def _is_server(stat: Stat, stats: dict[int, Stat]) -> bool:
     return stat.name == SERVER_NAME and (parent is None or parent.name != SERVER_NAME)
 
 
-def _is_stub(stat: Stat, stats: dict[int, Stat]) -> bool:
-    # A process that a model forks keeps the stub's name; it is a worker below the stub.
+def _is_fork(stat: Stat, stats: dict[int, Stat]) -> bool:
     parent = stats.get(stat.parent)
-    return stat.name == STUB_NAME and (parent is None or parent.name != STUB_NAME)
+    return parent is not None and parent.name == STUB_NAME
+
+
+def _lives(server: Stat | None) -> bool:
+    return (
+        server is not None
+        and server.name == SERVER_NAME
+        and server.state not in (ProcessState.ZOMBIE, ProcessState.DEAD)
+    )
 
 
 def _below(stub: Stat, server: Stat | None, stats: dict[int, Stat]) -> bool:
     # Another server's stubs are not ours; an orphan (adopted by init) may be, and is kept.
     parent = stats.get(stub.parent)
-    return server is None or stub.parent == server.pid or parent is None or parent.name != SERVER_NAME
+    ours = server is not None and stub.parent == server.pid
+    return ours or parent is None or parent.name != SERVER_NAME
 
 
-def _descendants(pid: int, stats: dict[int, Stat]) -> list[Stat]:
-    children: dict[int, list[Stat]] = {}
-    for each in stats.values():
-        children.setdefault(each.parent, []).append(each)
-    found: list[Stat] = []
+def _descendants(pid: int, children: dict[int, list[Stat]]) -> list[Stat]:
+    found: dict[int, Stat] = {}
     waiting = [pid]
     while waiting:
-        below = children.get(waiting.pop(), [])
-        found.extend(below)
+        # Files that were read one after the other may contradict each other, up to a circle.
+        below = [
+            each for each in children.get(waiting.pop(), ()) if each.pid not in found and each.pid != pid
+        ]
+        found.update((each.pid, each) for each in below)
         waiting.extend(each.pid for each in below)
-    return found
+    return list(found.values())
 
 
 def _exists(pid: int) -> bool:
     # A /proc mounted with hidepid hides a process that exists; opening a pidfd needs no permission.
     try:
         os.close(os.pidfd_open(pid))
-    except ProcessLookupError:
+    except OSError as error:
+        # ESRCH; or EINVAL for what is no process's number, such as 0.
+        return error.errno not in (errno.ESRCH, errno.EINVAL)
+    except (ValueError, OverflowError):
         return False
-    except (OSError, ValueError, OverflowError):
-        return True
     return True

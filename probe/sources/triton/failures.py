@@ -16,30 +16,45 @@ _BY_CODE = {
 }
 
 # Triton answers UNAVAILABLE for three things that are not "down" (server, grpc_utils.cc), and the
-# channel itself uses the same code for whatever kept it from connecting.  First match wins.
+# channel itself uses the same code for whatever kept it from connecting (texts of grpcio 1.85).  First
+# match wins; what names no other cause is REFUSED.
 _BY_TEXT = (
     ("this protocol is restricted", Failure.RESTRICTED),
     ("server exiting", Failure.EXITING),
-    ("ssl", Failure.TLS),
-    ("tls", Failure.TLS),
+    # A stopped server's kernel still accepts for it: connected, and not a word.
+    ("timed out before receiving settings", Failure.TIMEOUT),
+    ("connection timed out", Failure.TIMEOUT),
+    # Before the marks of TLS, which may stand in the address of the host that refused.
+    ("connection refused", Failure.REFUSED),
+    ("lookup failed", Failure.REFUSED),
+    ("failed parsing http/2", Failure.GARBAGE),
+    ("ssl_error", Failure.TLS),
     ("certificate", Failure.TLS),
     ("handshak", Failure.TLS),
-    ("connection refused", Failure.REFUSED),
-    ("no such file or directory", Failure.REFUSED),
-    ("failed to connect", Failure.REFUSED),
-    ("no route to host", Failure.REFUSED),
-    ("network is unreachable", Failure.REFUSED),
-    ("dns resolution failed", Failure.REFUSED),
-    ("connection reset", Failure.REFUSED),
-    ("socket closed", Failure.REFUSED),
-    ("broken pipe", Failure.REFUSED),
+    ("verification check failed", Failure.TLS),
 )
+_CLOSED = ("socket closed", "connection reset", "broken pipe")
 
 
 def clipped(text: str | None) -> str:
-    """A foreign text on one line and of bounded length."""
+    """A foreign text on one line, printable, and of bounded length."""
     flat = " ".join((text or "").split())
-    return flat if len(flat) <= DETAIL_LIMIT else flat[: DETAIL_LIMIT - 1] + "…"
+    kept = flat if len(flat) <= DETAIL_LIMIT else flat[: DETAIL_LIMIT - 1] + "…"
+    return kept if kept.isprintable() else "".join(each if each.isprintable() else "�" for each in kept)
+
+
+def closed_while_connecting(failure: CallFailure) -> bool:
+    """Whether the other side took the connection and closed it before a word of gRPC.
+
+    That is all that a plain client sees of a server that speaks TLS, and all that a TLS client sees of
+    one that does not like its certificate (both with Triton 24.10).
+    """
+    text = failure.detail.casefold()
+    return (
+        failure.failure is Failure.REFUSED
+        and "failed to connect" in text
+        and any(mark in text for mark in _CLOSED)
+    )
 
 
 def classify(code: grpc.StatusCode, details: str | None) -> Failure:

@@ -5,13 +5,13 @@ from __future__ import annotations
 import contextlib
 import http.client
 import re
-import ssl
+import time
 from collections.abc import Mapping
 
 from probe.facts.models import ModelVersion
 from probe.facts.triton import CallFailure, Failure
-from probe.kits.clocks import now
 from probe.sources.triton.failures import clipped
+from probe.sources.triton.wire import connected
 
 METRICS_LIMIT = 64 * 1024 * 1024
 """Bytes read of a metrics answer at most: 10,000 models make about 9 MB."""
@@ -20,6 +20,8 @@ _GRPC_PREFIX = "triton-grpc-protocol-"
 _PENDING = "nv_inference_pending_request_count{"
 _GPU_USED = "nv_gpu_memory_used_bytes{"
 _LABEL = re.compile(r'(\w+)="((?:[^"\\]|\\.)*)"')
+_ESCAPED = re.compile(r"\\(.)")
+_HIGHEST = 2**63
 
 
 class _Answer(Exception):  # noqa: N818  (carries a failed call out of the helper below)
@@ -33,7 +35,7 @@ def http_headers(headers: Mapping[str, str]) -> dict[str, str]:
 
     A restricted protocol wants ``triton-grpc-protocol-<key>`` over gRPC and plain ``<key>`` over HTTP.
     """
-    return {name.removeprefix(_GRPC_PREFIX): value for name, value in headers.items()}
+    return {name.lower().removeprefix(_GRPC_PREFIX): value for name, value in headers.items()}
 
 
 def live(address: str, timeout: float, headers: Mapping[str, str]) -> bool | CallFailure:
@@ -89,30 +91,38 @@ def _samples(text: str, start: str) -> list[tuple[dict[str, str], int]]:
         if at == 0 or text[at - 1] == "\n":
             labels, _, value = line[len(start) :].rpartition("}")
             with contextlib.suppress(ValueError, IndexError, OverflowError):
-                found.append((dict(_LABEL.findall(labels)), int(float(value.split()[0]))))
+                figure = int(float(value.split()[0]))
+                if 0 <= figure < _HIGHEST:
+                    found.append((_labels(labels), figure))
         at = text.find(start, at + len(line))
     return found
+
+
+def _labels(text: str) -> dict[str, str]:
+    return {name: _ESCAPED.sub(_unescaped, value) for name, value in _LABEL.findall(text)}
+
+
+def _unescaped(escape: re.Match[str]) -> str:
+    return "\n" if escape[1] == "n" else escape[1]
 
 
 def _get(
     call: str, address: str, path: str, timeout: float, headers: Mapping[str, str], *, limit: int
 ) -> tuple[int, bytes]:
-    host, _, port = address.rpartition(":")
-    began = now().mono
+    began = time.monotonic()
 
     def failed(failure: Failure, error: Exception) -> _Answer:
         text = clipped(str(error) or type(error).__name__)
-        return _Answer(CallFailure(call, failure, text, now().mono - began))
+        return _Answer(CallFailure(call, failure, text, time.monotonic() - began))
 
-    connection = http.client.HTTPConnection(host.strip("[]"), int(port), timeout=timeout)
+    connection = http.client.HTTPConnection("localhost" if address.startswith("unix:") else address)
     try:
+        connection.sock = connected(address, timeout)
         connection.request("GET", path, headers={**http_headers(headers), "Connection": "close"})
         response = connection.getresponse()
         return response.status, response.read(limit)
     except TimeoutError as error:
         raise failed(Failure.TIMEOUT, error) from error
-    except ssl.SSLError as error:
-        raise failed(Failure.TLS, error) from error
     except OSError as error:
         raise failed(Failure.REFUSED, error) from error
     except (http.client.HTTPException, ValueError) as error:

@@ -6,7 +6,6 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable
 from functools import partial
-from pathlib import Path
 from typing import Any, TypeVar
 
 import grpc
@@ -19,25 +18,18 @@ from probe.kits.clocks import now
 from probe.kits.errands import Errand, OutstandingError
 from probe.settings import TritonSettings
 from probe.sources.triton import http, translate
-from probe.sources.triton.failures import call_failure, clipped
+from probe.sources.triton.channel import metadata, open_channel
+from probe.sources.triton.failures import call_failure, clipped, closed_while_connecting
 from probe.sources.triton.protos import SERVICE, messages
+from probe.sources.triton.wire import speaks_tls
 
 T = TypeVar("T")
 
 READINESS_DEADLINE = 6.0
 """Seconds for ``ModelReady``: from 26.03 a user's ``is_ready()`` may take 5 s in Triton itself."""
 
-_CHANNEL_OPTIONS: tuple[tuple[str, int], ...] = (
-    # A proxy from the environment must never stand between a sidecar and its own pod.
-    ("grpc.enable_http_proxy", 0),
-    ("grpc.enable_retries", 0),
-    # 10,000 models make a statistics answer of about 1 MB; the default limit is 4 MB.
-    ("grpc.max_receive_message_length", 64 * 1024 * 1024),
-    # A restarted Triton must be seen within a second, not after the default back-off of up to 120 s.
-    ("grpc.initial_reconnect_backoff_ms", 200),
-    ("grpc.min_reconnect_backoff_ms", 1000),
-    ("grpc.max_reconnect_backoff_ms", 1000),
-)
+_MARGIN = 0.5
+"""Seconds that a piece of work on a thread has to notice its own deadline."""
 
 
 class TritonSource:
@@ -46,13 +38,14 @@ class TritonSource:
     def __init__(self, settings: TritonSettings) -> None:
         """Open nothing yet: the channel connects with the first call and is kept for life."""
         self._settings = settings
-        self._metadata = tuple((name.lower(), value) for name, value in settings.headers.items())
+        self._metadata = metadata(settings.headers)
         self._series = asyncio.Lock()
         self._channel: grpc.aio.Channel | None = None
         self._about: Any = None
         self._raw_statistics: bytes | None = None
         self._statistics: tuple[ModelStatistics, ...] = ()
         self._http = Errand("triton-http")
+        self._hello = Errand("triton-hello")
         self._scrape = Errand("triton-metrics")
 
     async def poll(self) -> TritonReading:
@@ -75,6 +68,7 @@ class TritonSource:
             about = self._about
             return TritonReading(
                 observed=observed,
+                answered=now(),
                 live=live,
                 ready=ready,
                 http_live=None if isinstance(http_live, CallFailure) else http_live,
@@ -91,7 +85,6 @@ class TritonSource:
         async with self._series:
             observed = now()
             failures: list[CallFailure] = []
-            index = await self._attempt("index", self._index, failures) if inquiry.index else None
             configs: list[ModelConfig] = []
             readiness: list[tuple[ModelVersion, bool]] = []
             for key in inquiry.configs:
@@ -106,6 +99,10 @@ class TritonSource:
                 said = await self._attempt(f"ready {key}", partial(self._model_ready, key), failures)
                 if said is not None:
                     readiness.append((key, said))
+            # Last, for it may be slow: it lists the repository's folders, wherever they are.
+            index: tuple[IndexEntry, ...] | None = None
+            if inquiry.index and not self._spent(observed, budget, failures):
+                index = await self._attempt("index", self._index, failures)
             return InquiryReading(observed, tuple(configs), tuple(readiness), index, tuple(failures))
 
     async def still_ready(self, name: str) -> tuple[Instant, tuple[ModelVersion, ...]] | CallFailure:
@@ -116,27 +113,22 @@ class TritonSource:
         """
         async with self._series:
             observed = now()
-            request = messages.ModelStatisticsRequest(name=name)
-            try:
-                answer = await self._unary("ModelStatistics", request, messages.ModelStatisticsResponse)
-            except grpc.aio.AioRpcError as error:
-                if error.code() in (grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.NOT_FOUND):
-                    return observed, ()
-                return call_failure("statistics", error, now().mono - observed.mono)
-            return observed, tuple(row.key for row in translate.statistics(answer))
+            failures: list[CallFailure] = []
+            told = await self._attempt("statistics", partial(self._ready_versions, name), failures)
+            return failures[0] if told is None else (observed, told)
 
     async def close(self) -> None:
         """Let go of the channel."""
-        self._http.close()
-        self._scrape.close()
-        if self._channel is not None:
-            await self._channel.close(grace=None)
+        for errand in (self._http, self._hello, self._scrape):
+            errand.close()
+        await self._hang_up()
 
     async def _ask_server(
         self, failures: list[CallFailure]
     ) -> tuple[bool | None, bool | None, tuple[ModelStatistics, ...] | None]:
         live = await self._attempt("live", self._live, failures)
         if live is None:
+            await self._consider_tls(failures)
             # What is known of the server ends with the connection: the next one may be another release.
             self._about = None
             return None, None, None
@@ -146,6 +138,38 @@ class TritonSource:
         if any(each.failure is Failure.TIMEOUT for each in failures):
             return live, ready, None
         return live, ready, await self._attempt("statistics", self._all_statistics, failures)
+
+    async def _consider_tls(self, failures: list[CallFailure]) -> None:
+        last = failures[-1]
+        if closed_while_connecting(last):
+            if self._settings.tls.active:
+                mismatch = (
+                    "Triton ended the TLS handshake: it may want a client certificate of another authority"
+                )
+            elif await self._answers_tls():
+                mismatch = "Triton speaks TLS here, and the probe is not configured to"
+            else:
+                return
+            failures[-1] = CallFailure(
+                last.call, Failure.TLS, clipped(f"{mismatch} ({last.detail})"), last.seconds
+            )
+        if failures[-1].failure is Failure.TLS:
+            # Certificates are renewed as files: the next call reads them anew.
+            await self._hang_up()
+
+    async def _answers_tls(self) -> bool:
+        settings = self._settings
+        try:
+            return await self._hello.run(
+                lambda: speaks_tls(settings.grpc, settings.timeout), settings.timeout + _MARGIN
+            )
+        except OutstandingError:
+            return False
+
+    async def _hang_up(self) -> None:
+        channel, self._channel = self._channel, None
+        if channel is not None:
+            await channel.close(grace=None)
 
     async def _attempt(
         self, call: str, ask: Callable[[], Awaitable[T]], failures: list[CallFailure]
@@ -157,6 +181,13 @@ class TritonSource:
             failures.append(call_failure(call, error, time.monotonic() - began))
         except (ValueError, UnicodeError) as error:
             failures.append(CallFailure(call, Failure.GARBAGE, clipped(str(error)), time.monotonic() - began))
+        except grpc.aio.BaseError:
+            # Not even sent.  The library's own text is of its objects' addresses.
+            text = "gRPC refused to send the call; a header's value may hold only printable ASCII"
+            failures.append(CallFailure(call, Failure.ERROR, text, time.monotonic() - began))
+        except OSError as error:
+            # The only files that a call opens are those of TLS.
+            failures.append(CallFailure(call, Failure.TLS, clipped(str(error)), time.monotonic() - began))
         return None
 
     @staticmethod
@@ -190,6 +221,16 @@ class TritonSource:
             self._raw_statistics = raw
         return self._statistics
 
+    async def _ready_versions(self, name: str) -> tuple[ModelVersion, ...]:
+        request = messages.ModelStatisticsRequest(name=name)
+        try:
+            answer = await self._unary("ModelStatistics", request, messages.ModelStatisticsResponse)
+        except grpc.aio.AioRpcError as error:
+            if error.code() in (grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.NOT_FOUND):
+                return ()
+            raise
+        return tuple(row.key for row in translate.statistics(answer))
+
     async def _index(self) -> tuple[IndexEntry, ...]:
         request = messages.RepositoryIndexRequest()
         answer = await self._unary("RepositoryIndex", request, messages.RepositoryIndexResponse)
@@ -221,7 +262,7 @@ class TritonSource:
 
     async def _raw(self, method: str, request: Any, *, deadline: float | None = None) -> bytes:  # noqa: ANN401
         if self._channel is None:
-            self._channel = _open_channel(self._settings)
+            self._channel = open_channel(self._settings)
         call: Any = self._channel.unary_unary(
             SERVICE + method,
             request_serializer=lambda message: message.SerializeToString(),
@@ -254,9 +295,9 @@ class TritonSource:
 async def _on_thread(
     errand: Errand, call: str, work: Callable[[], T | CallFailure], seconds: float
 ) -> T | CallFailure:
-    # The socket's own timeout comes first; the margin is for a server that drips byte by byte.
+    # The sockets' own deadline comes first; the resolution of a host's name has none.
     try:
-        return await errand.run(work, seconds + 0.5)
+        return await errand.run(work, seconds + _MARGIN)
     except OutstandingError as error:
         return CallFailure(call, Failure.TIMEOUT, str(error), error.seconds)
 
@@ -267,20 +308,3 @@ def _parsed(answer: Any, raw: bytes) -> Any:  # noqa: ANN401
     except Exception as error:  # protobuf's DecodeError has no stable base across its implementations
         message = f"an answer of {len(raw)} bytes is not a {answer.__name__}: {error}"
         raise ValueError(message) from error
-
-
-def _open_channel(settings: TritonSettings) -> grpc.aio.Channel:
-    tls = settings.tls
-    if not tls.active:
-        return grpc.aio.insecure_channel(settings.grpc, options=_CHANNEL_OPTIONS)
-    credentials = grpc.ssl_channel_credentials(
-        root_certificates=_bytes_of(tls.ca),
-        private_key=_bytes_of(tls.key),
-        certificate_chain=_bytes_of(tls.cert),
-    )
-    name = (("grpc.ssl_target_name_override", tls.server_name),) if tls.server_name else ()
-    return grpc.aio.secure_channel(settings.grpc, credentials, options=(*_CHANNEL_OPTIONS, *name))
-
-
-def _bytes_of(path: str | None) -> bytes | None:
-    return Path(path).read_bytes() if path else None

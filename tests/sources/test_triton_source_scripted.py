@@ -1,0 +1,463 @@
+"""The Triton source against a scripted Triton: answers that come late, never, or make no sense."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+
+import grpc
+import pytest
+
+from probe.facts.models import ModelState, ModelVersion
+from probe.facts.triton import CallFailure, Failure, Inquiry, TritonReading
+from probe.settings import TritonSettings
+from probe.sources.triton.source import READINESS_DEADLINE, TritonSource
+from testbed.scripted.raw import RawListener
+from testbed.scripted.script import Behaviour, Group, ScriptedModel
+from testbed.scripted.server import ScriptedTriton
+from tests.sources.listeners import listening
+
+TIMEOUT = 0.3
+SLACK = 0.7
+"""Seconds that a call may come back after its deadline on a machine with other work to do."""
+
+Open = Callable[..., TritonSource]
+ALPHA = ModelVersion("alpha", "1")
+
+
+@pytest.fixture
+async def source(scripted_triton: ScriptedTriton) -> AsyncIterator[Open]:
+    """Make a source for the scripted Triton, with a short timeout; all are closed with the test."""
+    opened: list[TritonSource] = []
+
+    def make(**settings: Any) -> TritonSource:  # noqa: ANN401
+        told = {
+            "grpc": scripted_triton.grpc,
+            "http": scripted_triton.http,
+            "metrics": scripted_triton.metrics,
+            "timeout": TIMEOUT,
+            **settings,
+        }
+        opened.append(TritonSource(TritonSettings(**told)))
+        return opened[-1]
+
+    scripted_triton.script.models.append(ScriptedModel("alpha", groups=(Group("alpha_0"),)))
+    yield make
+    for each in opened:
+        await each.close()
+
+
+def how(reading: TritonReading) -> dict[str, Failure]:
+    """How each call failed."""
+    return {each.call: each.failure for each in reading.failures}
+
+
+class Once(dict[str, Behaviour]):
+    """Behaviours that hold for one call each."""
+
+    def get(self, key: str, default: Any = None) -> Any:  # noqa: ANN401
+        """Take it."""
+        return self.pop(key, default)
+
+
+GRPC = {
+    "ServerLive": "live",
+    "ServerMetadata": "metadata",
+    "ServerReady": "ready",
+    "ModelStatistics": "statistics",
+}
+
+
+@pytest.mark.parametrize("call", GRPC)
+async def test_garbage_spoils_only_its_own_call(
+    source: Open, scripted_triton: ScriptedTriton, call: str
+) -> None:
+    """Bytes that are no message are GARBAGE, and the next proper answer is read."""
+    scripted_triton.script.garbage(b"\xff\xff\xff\xff garbage \x00", call)
+    watched = source()
+    reading = await watched.poll()
+    assert how(reading) == {GRPC[call]: Failure.GARBAGE}
+    assert reading.http_live is True
+    if call != "ServerLive":
+        assert reading.live is True
+    scripted_triton.script.recover()
+    assert (await watched.poll()).failures == ()
+
+
+@pytest.mark.parametrize("call", [*GRPC, "http_live", "metrics"])
+async def test_a_call_that_hangs_costs_its_deadline_and_no_more(
+    source: Open, scripted_triton: ScriptedTriton, call: str
+) -> None:
+    """It is a TIMEOUT in time, other answers are there, and it recovers with the server."""
+    scripted_triton.script.hang(call)
+    watched = source()
+    for _ in range(2):
+        began = time.monotonic()
+        reading = await watched.poll()
+        assert time.monotonic() - began < TIMEOUT + SLACK
+        assert how(reading) == {GRPC.get(call, call): Failure.TIMEOUT}
+    assert (reading.http_live is None) == (call == "http_live")
+    assert (reading.statistics is None) == (call in GRPC), "no more is asked of a thread that is blocked"
+    scripted_triton.script.recover()
+    reading = await watched.poll()
+    assert reading.failures == ()
+    assert reading.statistics is not None
+    assert reading.pending == ((ALPHA, 0),)
+
+
+async def test_an_answer_beyond_every_size_is_garbage(source: Open, scripted_triton: ScriptedTriton) -> None:
+    """More than 64 MiB is not read; the message says the sizes."""
+    scripted_triton.script.garbage(bytes(64 * 2**20 + 1), "ModelStatistics")
+    reading = await source(timeout=5.0).poll()
+    assert how(reading) == {"statistics": Failure.GARBAGE}
+    assert "larger than max" in reading.failures[0].detail
+
+
+async def test_ten_thousand_models_fit(source: Open, scripted_triton: ScriptedTriton) -> None:
+    """A big answer is an answer."""
+    scripted_triton.script.models += [ScriptedModel(f"model_{index:05}") for index in range(10_000)]
+    reading = await source(timeout=10.0).poll()
+    assert reading.failures == ()
+    assert reading.statistics is not None
+    assert reading.pending is not None
+    assert len(reading.statistics) == len(reading.pending) == 10_001
+
+
+async def test_an_equal_answer_is_not_read_twice(source: Open, scripted_triton: ScriptedTriton) -> None:
+    """The very same tuple comes again until a counter moves."""
+    watched = source()
+    first, second = (await watched.poll()).statistics, (await watched.poll()).statistics
+    assert first is second
+    scripted_triton.script.model("alpha").served()
+    third = (await watched.poll()).statistics
+    assert third is not None
+    assert third[0].success == 1
+
+
+async def test_a_call_that_is_not_offered_says_so(source: Open, scripted_triton: ScriptedTriton) -> None:
+    """Another build, another service, an old release: UNIMPLEMENTED, and the rest is told."""
+    scripted_triton.script.fail(grpc.StatusCode.UNIMPLEMENTED, "Method not found!", "ModelStatistics")
+    reading = await source().poll()
+    assert how(reading) == {"statistics": Failure.UNIMPLEMENTED}
+    assert (reading.live, reading.ready) == (True, True)
+
+
+async def test_a_server_that_exits_says_so(source: Open, scripted_triton: ScriptedTriton) -> None:
+    """UNAVAILABLE with Triton's own text is no refused connection."""
+    scripted_triton.script.fail(grpc.StatusCode.UNAVAILABLE, "Server exiting", "ServerLive")
+    assert how(await source().poll()) == {"live": Failure.EXITING}
+
+
+async def test_a_model_that_vanishes_in_between_is_asked_about_once_more(
+    source: Open, scripted_triton: ScriptedTriton
+) -> None:
+    """Triton fails the whole statistics call for it; the second try has the answer."""
+    script = scripted_triton.script
+    text = "requested model 'beta' is not available"
+    script.behaviours = Once(
+        ModelStatistics=Behaviour(code=grpc.StatusCode.INVALID_ARGUMENT, text=text),
+    )
+    reading = await source().poll()
+    assert reading.failures == ()
+    assert reading.statistics is not None
+    assert script.calls["ModelStatistics"] == 2
+    script.fail(grpc.StatusCode.INVALID_ARGUMENT, text, "ModelStatistics")
+    script.behaviours = dict(script.behaviours)
+    reading = await source().poll()
+    assert how(reading) == {"statistics": Failure.ERROR}
+    assert reading.failures[0].detail == text
+    assert script.calls["ModelStatistics"] == 4, "twice at most"
+
+
+@pytest.mark.parametrize("version", ["2.51.0", "2.70.0", "2.71.0"])
+async def test_not_ready_is_an_answer_on_every_release(
+    source: Open, scripted_triton: ScriptedTriton, version: str
+) -> None:
+    """From 26.07 it comes as NOT_FOUND or UNAVAILABLE instead of a false; all are "not ready"."""
+    script = scripted_triton.script
+    script.version = version
+    script.models += [ScriptedModel("loading", state="LOADING"), ScriptedModel("dead", alive=False)]
+    loading, dead, absent = (ModelVersion(name, "1") for name in ("loading", "dead", "absent"))
+    told = await source().inquire(Inquiry(readiness=(ALPHA, loading, dead, absent)), budget=5.0)
+    assert told.failures == ()
+    sees_instances = version != "2.51.0"
+    assert told.readiness == ((ALPHA, True), (loading, False), (dead, not sees_instances), (absent, False))
+
+
+async def test_a_restricted_readiness_is_no_answer(source: Open, scripted_triton: ScriptedTriton) -> None:
+    """UNAVAILABLE is "not ready" only where Triton says that."""
+    scripted_triton.script.restricted["health"] = ("key", "value")
+    told = await source().inquire(Inquiry(readiness=(ALPHA,)), budget=5.0)
+    assert told.readiness == ()
+    assert [each.failure for each in told.failures] == [Failure.RESTRICTED]
+
+
+async def test_readiness_has_the_time_that_a_models_own_check_may_take(
+    source: Open, scripted_triton: ScriptedTriton
+) -> None:
+    """From 26.03 Triton waits up to 5 s for a user's check; the probe's timeout is for other calls."""
+    scripted_triton.script.delay(TIMEOUT + 0.3, "ModelReady")
+    told = await source().inquire(Inquiry(readiness=(ALPHA,)), budget=5.0)
+    assert told.readiness == ((ALPHA, True),)
+
+
+async def test_an_inquiry_stops_at_the_first_timeout(source: Open, scripted_triton: ScriptedTriton) -> None:
+    """A blocked Triton is not asked the other nine questions, which would block it further."""
+    script = scripted_triton.script
+    script.models += [ScriptedModel(f"model_{index}") for index in range(9)]
+    script.hang("ModelConfig")
+    keys = tuple(ModelVersion(each.name, "1") for each in script.models)
+    told = await source().inquire(Inquiry(configs=keys, readiness=keys, index=True), budget=30.0)
+    assert [each.failure for each in told.failures] == [Failure.TIMEOUT]
+    assert (script.calls["ModelConfig"], script.calls["ModelReady"]) == (1, 0)
+    assert (told.configs, told.readiness, told.index) == ((), (), None)
+
+
+async def test_an_inquiry_stops_when_its_budget_is_spent(
+    source: Open, scripted_triton: ScriptedTriton
+) -> None:
+    """What was answered by then is told; the rest is asked another time."""
+    script = scripted_triton.script
+    script.models += [ScriptedModel(f"model_{index}") for index in range(30)]
+    script.delay(0.1, "ModelConfig")
+    keys = tuple(ModelVersion(each.name, "1") for each in script.models)
+    began = time.monotonic()
+    told = await source().inquire(Inquiry(configs=keys), budget=0.25)
+    assert time.monotonic() - began < 0.25 + SLACK
+    assert 1 <= len(told.configs) < 10
+    assert told.failures == ()
+
+
+async def test_a_slow_index_keeps_no_configuration_from_being_told(
+    source: Open, scripted_triton: ScriptedTriton
+) -> None:
+    """Listing a repository in an object store may take for ever; what is known without it comes first."""
+    scripted_triton.script.hang("RepositoryIndex")
+    told = await source().inquire(Inquiry(configs=(ALPHA,), index=True), budget=5.0)
+    assert [each.key for each in told.configs] == [ALPHA]
+    assert told.index is None
+    assert [(each.call, each.failure) for each in told.failures] == [("index", Failure.TIMEOUT)]
+
+
+async def test_the_index_keeps_a_models_own_text_on_one_line(
+    source: Open, scripted_triton: ScriptedTriton
+) -> None:
+    """States that are unknown stay unknown; reasons are bounded and printable."""
+    scripted_triton.script.models += [
+        ScriptedModel("broken", state="UNAVAILABLE", reason="Internal: a\n\tb\x1b[31m" + "c" * 10_000),
+        ScriptedModel("never", version="", state=""),
+        ScriptedModel("odd", state="SOMETHING NEW"),
+    ]
+    told = await source().inquire(Inquiry(index=True), budget=5.0)
+    entries = {each.key.name: each for each in told.index or ()}
+    assert entries["broken"].reason.startswith("Internal: a b�[31mc")
+    assert len(entries["broken"].reason) == 600
+    assert entries["never"].key.version == ""
+    assert entries["never"].state is entries["odd"].state is ModelState.UNKNOWN
+
+
+async def test_calls_are_in_series_and_none_is_without_a_deadline(
+    source: Open, scripted_triton: ScriptedTriton
+) -> None:
+    """However many tasks ask at once, Triton's one thread has one call of ours at a time."""
+    script = scripted_triton.script
+    script.delay(0.01, "*")
+    watched = source(timeout=2.0)
+    asked = Inquiry(configs=(ALPHA,), readiness=(ALPHA,), index=True)
+    await asyncio.gather(
+        *(watched.poll() for _ in range(3)),
+        *(watched.inquire(asked, budget=5.0) for _ in range(3)),
+        *(watched.still_ready("alpha") for _ in range(3)),
+    )
+    assert script.most_out == 1
+    assert set(script.calls) >= {*GRPC, "ModelConfig", "ModelReady", "RepositoryIndex"}
+    for call, seconds in script.deadlines:
+        assert seconds is not None
+        assert 0 < seconds <= (READINESS_DEADLINE if call == "ModelReady" else 2.0) + 0.1, call
+
+
+async def test_headers_go_with_every_call(source: Open, scripted_triton: ScriptedTriton) -> None:
+    """Over gRPC with Triton's prefix, over HTTP without it, whatever the case they are written in."""
+    script = scripted_triton.script
+    for category in ("health", "metadata", "statistics", "model-config", "model-repository"):
+        script.restricted[category] = ("key", "value")
+    assert how(await source().poll()) == {"live": Failure.RESTRICTED, "http_live": Failure.RESTRICTED}
+    watched = source(headers={"Triton-GRPC-Protocol-Key": "value"})
+    reading = await watched.poll()
+    assert (reading.failures, reading.http_live) == ((), True)
+    told = await watched.inquire(Inquiry((ALPHA,), (ALPHA,), index=True), budget=5.0)
+    assert told.failures == ()
+
+
+async def test_a_header_that_can_not_be_sent_is_told(source: Open) -> None:
+    """Text beyond ASCII fails the calls and not the daemon; the value is in no message."""
+    reading = await source(headers={"key": "sn\u2603wman"}).poll()
+    assert how(reading) == {"live": Failure.ERROR, "http_live": Failure.GARBAGE}
+    assert all("wman" not in each.detail for each in reading.failures)
+    assert (await source(headers={"key-bin": "a name that promises bytes"}).poll()).live
+
+
+async def test_still_ready_tells_every_failure(source: Open, scripted_triton: ScriptedTriton) -> None:
+    """Garbage and silence are failures, an unknown model is an answer."""
+    watched, script = source(), scripted_triton.script
+    answer = await watched.still_ready("alpha")
+    assert isinstance(answer, tuple)
+    assert answer[1] == (ALPHA,)
+    script.garbage(b"\xff\xff", "ModelStatistics")
+    garbage = await watched.still_ready("alpha")
+    assert isinstance(garbage, CallFailure)
+    assert garbage.failure is Failure.GARBAGE
+    script.recover()
+    script.hang("ModelStatistics")
+    silence = await watched.still_ready("alpha")
+    assert isinstance(silence, CallFailure)
+    assert silence.failure is Failure.TIMEOUT
+    script.recover()
+    script.model("alpha").state = "UNLOADING"
+    assert (await watched.still_ready("alpha"))[1:] == ((),)  # type: ignore[index]
+
+
+async def test_a_server_that_is_replaced_tells_its_release_anew(
+    source: Open, scripted_triton: ScriptedTriton
+) -> None:
+    """The release is asked for once a connection, not once for ever and not at every poll."""
+    script, watched = scripted_triton.script, source()
+    for _ in range(3):
+        assert (await watched.poll()).version == "2.51.0"
+    assert script.calls["ServerMetadata"] == 1
+    scripted_triton.stop()
+    assert (await watched.poll()).version is None
+    script.version = "2.71.0"
+    scripted_triton.start()
+    deadline = time.monotonic() + 5
+    while not (reading := await watched.poll()).live:
+        assert time.monotonic() < deadline
+        await asyncio.sleep(0.02)
+    assert reading.version == "2.71.0"
+
+
+async def test_a_long_absence_does_not_slow_the_reunion(
+    source: Open, scripted_triton: ScriptedTriton
+) -> None:
+    """The pause between two tries to connect grows to a second, and not to gRPC's two minutes."""
+    watched = source()
+    scripted_triton.stop()
+    until = time.monotonic() + 6.0
+    while time.monotonic() < until:
+        assert not (await watched.poll()).live
+        await asyncio.sleep(0.1)
+    scripted_triton.start()
+    began = time.monotonic()
+    while not (await watched.poll()).live:
+        await asyncio.sleep(0.05)
+        assert time.monotonic() - began < 2.0
+
+
+async def test_a_page_of_metrics_full_of_garbage_is_read_as_far_as_it_goes(
+    source: Open, scripted_triton: ScriptedTriton
+) -> None:
+    """Megabytes of other lines, broken lines, and no text at all: the good lines are found."""
+    good = b'nv_inference_pending_request_count{model="alpha",version="1"} 7\n'
+    noise = b'vllm:thing{a="b"} 1\n\xff\xfe\x00\nnv_inference_pending_request_count{model=\n' * 80_000
+    assert len(noise) > 5_000_000
+    scripted_triton.script.behave("metrics", behaviour=Behaviour(answer=noise + good + noise))
+    reading = await source(timeout=5.0).poll()
+    assert reading.failures == ()
+    assert reading.pending == ((ALPHA, 7),)
+
+
+@pytest.mark.parametrize(("status", "failure"), [(404, Failure.ERROR), (500, Failure.ERROR)])
+async def test_other_http_statuses_are_errors(
+    source: Open, scripted_triton: ScriptedTriton, status: int, failure: Failure
+) -> None:
+    """Neither 200 nor 400 says anything of Triton's liveness."""
+    scripted_triton.script.behave("http_live", "metrics", behaviour=Behaviour(status=status))
+    reading = await source().poll()
+    assert how(reading) == {"http_live": failure, "metrics": failure}
+    assert str(status) in reading.failures[0].detail
+    scripted_triton.script.behave("http_live", behaviour=Behaviour(status=400))
+    assert (await source().poll()).http_live is False
+
+
+async def test_a_connection_dropped_without_a_word_is_refused(
+    source: Open, scripted_triton: ScriptedTriton
+) -> None:
+    """A server that closes before it answers is on its way down."""
+    scripted_triton.script.behave("http_live", behaviour=Behaviour(drop=True))
+    assert how(await source().poll()) == {"http_live": Failure.REFUSED}
+
+
+async def test_an_answer_that_drips_ends_with_the_deadline(source: Open) -> None:
+    """A byte at a time, each in time, for ever: the deadline is for the whole; the thread is free again."""
+    proper = threading.Event()
+
+    def talk(connection: socket.socket) -> None:
+        connection.recv(4096)
+        if proper.is_set():
+            connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
+            return
+        for byte in b"HTTP/1.1 200 OK\r\nX-Long: " + b"x" * 10_000:
+            connection.sendall(bytes((byte,)))
+            time.sleep(0.02)
+
+    with listening(talk) as address:
+        watched = source(http=address)
+        for _ in range(2):
+            began = time.monotonic()
+            assert how(await watched.poll()) == {"http_live": Failure.TIMEOUT}
+            assert time.monotonic() - began < TIMEOUT + SLACK
+        proper.set()
+        assert (await watched.poll()).http_live is True
+
+
+@pytest.mark.parametrize(
+    ("greeting", "grpc_failure", "http_failure"),
+    [
+        (b"", Failure.TIMEOUT, Failure.TIMEOUT),
+        (b"SSH-2.0-OpenSSH_9.2\r\n", Failure.GARBAGE, Failure.GARBAGE),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: nonsense\r\n\r\n", Failure.GARBAGE, Failure.TIMEOUT),
+        (b"\x00\x01\x02\n\n\n\n" * 4, Failure.GARBAGE, Failure.GARBAGE),
+        (b"HTTP/1.1 " + b"9" * 70_000 + b"\r\n\r\n", Failure.GARBAGE, Failure.GARBAGE),
+    ],
+    ids=["silence", "ssh", "a broken length", "zeros", "an endless status"],
+)
+async def test_what_speaks_another_protocol_is_told_from_what_is_silent(
+    source: Open, greeting: bytes, grpc_failure: Failure, http_failure: Failure
+) -> None:
+    """On gRPC's port and on HTTP's, within the deadline; control characters do not reach a message."""
+    with RawListener(greeting) as listener:
+        reading = await source(grpc=listener.address, http=listener.address).poll()
+    told = how(reading)
+    assert told["live"] is grpc_failure
+    assert told["http_live"] is http_failure
+    assert all(each.detail.isprintable() for each in reading.failures)
+
+
+async def test_a_port_that_closes_every_connection_is_refused(source: Open) -> None:
+    """A proxy without its server, say: it took the connection, and it does not speak TLS either."""
+    with listening(lambda _: None) as address:
+        reading = await source(grpc=address).poll()
+    assert how(reading) == {"live": Failure.REFUSED}
+
+
+def test_the_client_library_writes_nothing_of_its_own(scripted_triton: ScriptedTriton) -> None:
+    """Standard error belongs to our log; a failed handshake must not put lines of C in between."""
+    code = f"""
+import asyncio
+from probe.settings import TritonSettings
+from probe.settings.schema import TlsSettings
+from probe.sources.triton.source import TritonSource
+async def main():
+    source = TritonSource(TritonSettings(grpc="{scripted_triton.grpc}", tls=TlsSettings(enabled=True)))
+    print((await source.poll()).failed("live").failure)
+    await source.close()
+asyncio.run(main())
+"""
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=30)
+    assert (ran.stdout, ran.stderr) == ("tls\n", "")

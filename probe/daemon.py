@@ -12,7 +12,7 @@ from probe.engine.engine import Engine
 from probe.engine.eyes import Eyes
 from probe.facts.status import Snapshot, Transition
 from probe.kits.tasks import guarded
-from probe.settings import Settings
+from probe.settings import Settings, set_in_vain
 from probe.sources.container.source import ContainerSource
 from probe.sources.nvml.source import NvmlSource
 from probe.sources.processes.exits import ExitWatch
@@ -66,6 +66,8 @@ async def _serve(settings: Settings) -> int:
     server = HttpServer(engine.board, settings.listen)
     server.start()
     host, port = server.address
+    for path in set_in_vain(settings):
+        _log.warning("the setting %s is read and has no effect in this release", path)
     _log.info("triton-probe %s listens on %s port %d", __version__, host, port)
     tasks = [asyncio.create_task(guarded(name, work, _complain), name=name) for name, work in engine.tasks()]
     try:

@@ -22,6 +22,7 @@ from probe.settings import (
     leaves,
     load,
     parse_hold,
+    set_in_vain,
 )
 
 Written = Callable[[str], Path]
@@ -465,3 +466,22 @@ def test_no_text_breaks_the_reader(tmp_path_factory: pytest.TempPathFactory, tex
         load(path, {}, {})
     except SettingsError as error:
         assert "\n" not in str(error)  # noqa: PT017 - both outcomes are fine
+
+
+@pytest.mark.parametrize(
+    ("flags", "vain"),
+    [
+        ({}, ()),
+        ({"interval": "1s", "models.required": "[a]"}, ()),
+        ({"heal.reload_model": "true", "restarts.max": "5"}, ("restarts.max", "heal.reload_model")),
+        (
+            {"placement.models": "{m: {gpus: [GPU-1], min_instances: 2}, n: {device: gpu}}"},
+            ("placement.models.m.gpus", "placement.models.m.min_instances"),
+        ),
+    ],
+)
+def test_settings_that_nothing_acts_on_yet_are_named(flags: dict[str, str], vain: tuple[str, ...]) -> None:
+    """What a user sets and this release ignores is told, not swallowed."""
+    loaded = load(None, {}, {f"--set {path}": value for path, value in flags.items()})
+
+    assert vain == set_in_vain(loaded.settings)

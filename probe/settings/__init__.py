@@ -5,6 +5,7 @@ here acts on a setting, and nothing outside reads the environment or the file fo
 """
 
 from probe.settings.errors import SettingsError
+from probe.settings.idle import set_in_vain
 from probe.settings.kinds import format_hold, parse_hold
 from probe.settings.knobs import Knob, knobs, leaves, spelled, value_at
 from probe.settings.loading import Loaded, load
@@ -48,6 +49,7 @@ __all__ = [
     "leaves",
     "load",
     "parse_hold",
+    "set_in_vain",
     "spelled",
     "value_at",
 ]

@@ -83,8 +83,8 @@ class TlsSettings(msgspec.Struct, frozen=True):
         bool | None,
         About(
             optional(SWITCH, unset="auto", words=("auto",), spelled="auto"),
-            "Whether Triton's gRPC port speaks TLS (its HTTP port never does). Default auto: it does as soon as any other of "
-            "these settings is given, because nobody sets a certificate for a plain port.",
+            "Whether Triton's gRPC port speaks TLS (its HTTP port never does). Default auto: it does as soon as any "
+            "other of these settings is given, because nobody sets a certificate for a plain port.",
         ),
     ] = None
     ca: Annotated[

@@ -21,7 +21,7 @@ from probe.sources.container import cgroups
 from probe.sources.container.source import ContainerSource
 
 MIB = 1 << 20
-SHM = "/dev/shm"  # noqa: S108 - the subject itself
+SHM = "/dev/shm"
 REPOSITORY = Path(__file__).parents[2]
 LOOK = """
 import os, sys, msgspec

@@ -14,7 +14,7 @@ from probe.sources.container import cgroups, shm
 from probe.sources.container.accounts import Accounts
 from probe.sources.container.files import Reader, readable, signed
 
-_OWN_SHM = Path("/dev/shm")  # noqa: S108 - no temporary file is made here
+_OWN_SHM = Path("/dev/shm")
 
 
 class ContainerSource:

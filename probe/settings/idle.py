@@ -1,0 +1,26 @@
+"""Settings that are part of the contract and that nothing in this release acts on yet."""
+
+from __future__ import annotations
+
+from probe.settings.knobs import value_at
+from probe.settings.schema import Settings
+
+IDLE = (
+    "grpc_listen",
+    "canary",
+    "restarts.max",
+    "restarts.window",
+    "heal.reload_model",
+    "gpu.memory_pressure",
+)
+"""Knobs that are read and checked, so that a configuration written today stays valid, and do nothing."""
+
+
+def set_in_vain(settings: Settings) -> tuple[str, ...]:
+    """The knobs that were given a value of their own which has no effect yet."""
+    plain = Settings()
+    vain = [path for path in IDLE if value_at(settings, path) != value_at(plain, path)]
+    for name, model in settings.placement.models.items():
+        vain += [f"placement.models.{name}.gpus"] if model.gpus else []
+        vain += [f"placement.models.{name}.min_instances"] if model.min_instances is not None else []
+    return tuple(vain)

@@ -24,33 +24,40 @@ def judge(seen: Observation) -> Iterator[Claim]:
     if not seen.watching:
         return
     for record in seen.records():
-        if record.ready and record.config is not None and record.config.ensemble:
-            unfit = _unfit_step(seen, record, DEPTH)
+        if record.ready:
+            unfit = _unfit_step(seen, record, record.statistics_at or seen.now, frozenset())
             if unfit is not None:
                 yield _claim(seen, record, *unfit)
 
 
-def _unfit_step(seen: Observation, record: ModelRecord, depth: int) -> tuple[str, str, Instant] | None:
-    for step in record.config.steps if record.config is not None else ():
-        versions = [each for each in _versions(seen, step) if each.ready]
-        if not versions:
-            if seen.book.models.statistics_at is None:
+def _unfit_step(
+    seen: Observation, record: ModelRecord, told: Instant, above: frozenset[ModelVersion]
+) -> tuple[str, str, Instant] | None:
+    within = above | {record.key}
+    # A model may be several steps of one ensemble.
+    for step in dict.fromkeys(record.config.steps if record.config is not None else ()):
+        meant = seen.meant(step)
+        if meant is None:
+            if _left_since(seen, step, told):
+                # An unload takes the ensemble with it: wait until Triton says that it stayed.
                 continue
-            return str(step), "is not ready", seen.book.models.statistics_at
-        for each in versions:
-            lost = stubs.lost_instances(seen, each)
-            if lost is not None:
-                return str(each.key), f"has {lost.count} of {lost.expected} instances dead", lost.observed
-            if each.told_ready is False and each.told_ready_at is not None:
-                return str(each.key), "is said not ready by Triton", each.told_ready_at
-            if depth and (deeper := _unfit_step(seen, each, depth - 1)) is not None:
-                return deeper
+            return str(step), "is not ready", told
+        lost = stubs.lost_instances(seen, meant)
+        if lost is not None:
+            return str(meant.key), f"has {lost.count} of {lost.expected} instances dead", lost.observed
+        if meant.told_ready is False and meant.told_ready_at is not None:
+            return str(meant.key), "is said not ready by Triton", meant.told_ready_at
+        if meant.key in within or len(within) > DEPTH:
+            continue
+        deeper = _unfit_step(seen, meant, told, within)
+        if deeper is not None:
+            return deeper
     return None
 
 
-def _versions(seen: Observation, step: ModelVersion) -> tuple[ModelRecord, ...]:
+def _left_since(seen: Observation, step: ModelVersion, told: Instant) -> bool:
     named = seen.book.models.named(step.name)
-    return tuple(each for each in named if not step.version or each.key.version == step.version)
+    return any(each.since is not None and each.since.mono > told.mono for each in named)
 
 
 def _claim(seen: Observation, record: ModelRecord, step: str, trouble: str, observed: Instant) -> Claim:

@@ -51,7 +51,7 @@ _CASES: tuple[tuple[str, tuple[str, ...], str], ...] = (
     (
         "shm_exhausted",
         (
-            "no space left on device",
+            r"shared memory.*no space left on device",
             "unable to initialize shared memory",
             "failed to increase the shared memory",
         ),
@@ -59,7 +59,12 @@ _CASES: tuple[tuple[str, tuple[str, ...], str], ...] = (
     ),
     (
         "stub_unhealthy",
-        (r"stub process .*(not healthy|unhealthy|exited unexpectedly)", "failed to initialize stub"),
+        (
+            r"stub process .*(not healthy|unhealthy|exited unexpectedly)",
+            "failed to initialize stub",
+            r"failed to (re)?(launch|start|run).* stub",
+            "health mutex",
+        ),
         _STUB_REMEDY,
     ),
     ("no_gpu", ("no gpus are available", "does not support gpus", "specifies no gpus"), _GPU_REMEDY),
@@ -91,12 +96,19 @@ _CASES: tuple[tuple[str, tuple[str, ...], str], ...] = (
         ),
         _FILE,
     ),
-    ("model_code", ("traceback", r"\bfile \".*line \d", r"^\w*(error|exception)\b", "at:\\s"), _CODE_REMEDY),
+    (
+        "model_code",
+        ("traceback", r"\bfile \".*line \d", r"^[\w.]*\w(error|exception)\b", r"\bat:\s"),
+        _CODE_REMEDY,
+    ),
     (
         "config_invalid",
         (
             r"instance group .* (has|specifies)",
             "unexpected kind",
+            "supports only kind",
+            "please specify kind",
+            "unknown execution accelerator",
             "must specify",
             "failed to parse",
             "error parsing text-format",

@@ -31,7 +31,7 @@ def judge(seen: Observation) -> Iterator[Claim]:
         elif record.state is ModelState.UNAVAILABLE and record.reason not in ("", UNLOADED):
             yield _failed(seen, record)
         elif wanted and not seen.has_ready_version(record.key.name):
-            yield from _absent(record)
+            yield from _absent(seen, record)
     yield from _missing(seen, required)
 
 
@@ -74,15 +74,22 @@ def _failed(seen: Observation, record: ModelRecord) -> Claim:
     )
 
 
-def _absent(record: ModelRecord) -> Iterator[Claim]:
-    if record.state is ModelState.UNKNOWN:
-        # It left the statistics and the index has not told why: no sample, no claim.
+_ABSENT = {
+    ModelState.UNAVAILABLE: "Triton has unloaded it",
+    ModelState.UNLOADING: "Triton is unloading it",
+    ModelState.UNKNOWN: "Triton has it ready no longer; why, its repository index does not tell",
+}
+
+
+def _absent(seen: Observation, record: ModelRecord) -> Iterator[Claim]:
+    asked = seen.book.models.asked
+    if record.state is ModelState.UNKNOWN and asked is not None and asked.mono <= _observed(record).mono:
+        # It left the statistics, and nobody asked the index yet: it may be loading.
         return
-    unloaded = record.state is ModelState.UNAVAILABLE
     yield Claim(
         "ModelNotReady",
         _subject(record),
-        f"The model is required and Triton {'has unloaded it' if unloaded else 'is unloading it'}.",
+        f"The model is required and {_ABSENT[record.state]}.",
         "Load it again (POST /v2/repository/models/<model>/load), or take it out of models.required.",
         _observed(record),
         {"state": record.state.value, "triton": record.reason},
@@ -109,19 +116,30 @@ def _told_unready(seen: Observation, record: ModelRecord) -> Iterator[Claim]:
 
 def _missing(seen: Observation, required: frozenset[str]) -> Iterator[Claim]:
     models = seen.book.models
-    if models.index_at is None:
+    told = models.index_at or models.asked
+    if told is None:
         return
     for name in sorted(required - set(seen.settings.models.ignore)):
         if models.named(name):
             continue
         subject = Subject(SubjectKind.MODEL, model=name)
-        if name in models.known:
+        if models.index_at is None:
+            yield Claim(
+                "ModelNotReady",
+                subject,
+                "The model is required, Triton does not have it ready, and its repository index, which would tell "
+                "why, is not answered.",
+                "See probe.sources in /status for why Triton does not answer RepositoryIndex.",
+                told,
+                {"state": ModelState.UNKNOWN.value},
+            )
+        elif name in models.known:
             yield Claim(
                 "ModelNotReady",
                 subject,
                 "The model is required, is in the model repository, and was never loaded.",
                 f"Load it: start Triton with --load-model={name}, or POST /v2/repository/models/{name}/load.",
-                models.index_at,
+                told,
                 {"state": "never loaded"},
                 action=Action.RELOAD_MODEL,
             )
@@ -132,7 +150,7 @@ def _missing(seen: Observation, required: frozenset[str]) -> Iterator[Claim]:
                 "The model is required by configuration and Triton's repository has no model of this name.",
                 "Put it into the model repository that Triton was started with (--model-repository), or mend "
                 "models.required.",
-                models.index_at,
+                told,
                 {"repositories": _repositories(seen)},
             )
 

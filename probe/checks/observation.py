@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import msgspec
 
 from probe.facts.instants import Instant
+from probe.facts.models import ModelVersion
 from probe.ledgers.book import Book
 from probe.ledgers.models import ModelRecord
 from probe.settings import Settings
@@ -57,6 +58,15 @@ class Observation(msgspec.Struct, frozen=True):
     def has_ready_version(self, name: str) -> bool:
         """Whether any version of this model is ready."""
         return any(each.ready for each in self.book.models.named(name))
+
+    def meant(self, reference: ModelVersion) -> ModelRecord | None:
+        """The ready version that a step names; an empty version is the latest, as Triton takes it."""
+        ready = (
+            each
+            for each in self.book.models.named(reference.name)
+            if each.ready and reference.version in ("", each.key.version)
+        )
+        return max(ready, key=lambda each: (len(each.key.version), each.key.version), default=None)
 
     @property
     def explicit_control(self) -> bool:

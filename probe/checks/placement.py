@@ -13,15 +13,16 @@ import msgspec
 from probe.checks.observation import Observation
 from probe.facts.findings import Claim, Subject, SubjectKind
 from probe.facts.instants import Instant
-from probe.facts.models import InstanceKind, ModelConfig
+from probe.facts.models import InstanceKind, ModelConfig, ModelVersion
 from probe.facts.nvml import NvmlReading
 from probe.facts.placement import EvidenceMode, Expected, Placement, Verdict
 from probe.ledgers.models import ModelRecord
+from probe.ledgers.stubs import LiveStub
 from probe.settings import Policy
 
 _GPU_WITHOUT_KIND_GPU = frozenset(("tensorrtllm",))
 """Backends that take GPUs although their groups say KIND_CPU (tensorrtllm_backend, docs/llmapi.md)."""
-_MULTI_GPU = frozenset(("vllm", "tensorrtllm", "pytorch"))
+_MULTI_GPU = frozenset(("vllm", "tensorrtllm", "pytorch", "tensorflow"))
 """Backends whose KIND_MODEL groups choose GPUs themselves."""
 _OF_POLICY = {Policy.GPU: Expected.GPU, Policy.CPU: Expected.CPU, Policy.ANY: Expected.ANY}
 _DEPTH = 16
@@ -32,6 +33,8 @@ class Expectation(msgspec.Struct, frozen=True):
 
     expected: Expected
     by: str
+    indifferent: bool = False
+    """Somebody wrote ``any``: the place is not even worth a warning."""
 
 
 def judge(seen: Observation) -> Iterator[Claim]:
@@ -46,7 +49,7 @@ def judge(seen: Observation) -> Iterator[Claim]:
         placement = placement_of(seen, record)
         yield from _fallback(seen, record, config, wanted, placement)
         yield from _unused(seen, record, wanted, placement)
-        if not is_explicit(config) and wanted.by != _named(Policy.ANY):
+        if not is_explicit(config) and not wanted.indifferent:
             yield _implicit(seen, record, config)
         if placement.verdict is Verdict.UNKNOWN:
             yield Claim(
@@ -59,8 +62,13 @@ def judge(seen: Observation) -> Iterator[Claim]:
             )
 
 
-def placement_of(seen: Observation, record: ModelRecord, depth: int = _DEPTH) -> Placement:
-    """The verdict on one model version, with its evidence in sentences."""
+def placement_of(
+    seen: Observation, record: ModelRecord, above: frozenset[ModelVersion] = frozenset()
+) -> Placement:
+    """The verdict on one model version, with its evidence in sentences.
+
+    ``above``: the ensembles that led here, which are not followed again.
+    """
     config = record.config
     if config is None:
         return Placement(
@@ -74,7 +82,7 @@ def placement_of(seen: Observation, record: ModelRecord, depth: int = _DEPTH) ->
         )
     wanted = expectation(seen, record, config)
     if config.ensemble:
-        return _of_ensemble(seen, config, wanted, depth)
+        return _of_ensemble(seen, config, wanted, above | {record.key})
     verdict, gpus, used, why = _observe(seen, record, config)
     return Placement(
         verdict,
@@ -101,7 +109,7 @@ def expectation(seen: Observation, record: ModelRecord, config: ModelConfig) -> 
     if config.ensemble:
         return Expectation(Expected.ANY, "an ensemble runs where its steps run")
     if policy is not Policy.AUTO:
-        return Expectation(_OF_POLICY[policy], by)
+        return Expectation(_OF_POLICY[policy], by, indifferent=policy is Policy.ANY)
     return _automatic(seen, config)
 
 
@@ -135,8 +143,7 @@ def pod_has_gpu(seen: Observation) -> bool | None:
     records = seen.book.models.records.values()
     if any(g.kind is InstanceKind.GPU for r in records if r.config is not None for g in r.config.groups):
         return True
-    last = seen.book.server.last
-    if last is not None and last.gpu_memory_used:
+    if seen.book.server.gpus_told:
         return True
     server = seen.book.server.server
     if server is None or server.gpu_minors is None:
@@ -204,47 +211,58 @@ def _of_stubs(seen: Observation, record: ModelRecord, config: ModelConfig) -> Ob
     stubs = seen.book.stubs.of(record.key)
     kind = declared(config)
     cpu_only = kind == InstanceKind.CPU.value and config.backend not in _GPU_WITHOUT_KIND_GPU
-    if not evidence.lists_prove_absence:
-        if not cpu_only:
-            return Verdict.UNKNOWN, (), None, (evidence.why,)
-        if is_explicit(config) and pod_has_gpu(seen):
-            why = "It is declared KIND_CPU; its own code may use a GPU all the same, which can not be seen here."
-            return Verdict.UNKNOWN, (), None, (why, evidence.why)
-        return Verdict.CPU, (), None, ("Triton resolved all of its instances to KIND_CPU.",)
-    uses = [gpu_use(good, each.stub.pids) for each in stubs]
+    shown = good is not None and evidence.lists_prove_absence
+    uses = [gpu_use(good, each.stub.pids) for each in stubs] if shown else []
     holding = sum(bool(use) for use in uses)
     if holding:
+        kinds = {group.kind for group in config.groups}
+        mixed = holding < len(stubs) and kinds == {InstanceKind.GPU, InstanceKind.CPU}
         gpus = tuple(sorted({uuid for use in uses for uuid in use}))
         figures = [used for use in uses for used in use.values() if used]
         total = sum(figures) if figures else None
         size = f" with {_mib(total)}" if total is not None else ""
         why = f"{holding} of {len(stubs)} stub processes are in NVML's list of {', '.join(gpus)}{size}."
-        return Verdict.GPU, gpus, total, (why,)
-    exercised = _exercised_before(record, good)
+        return Verdict.MIXED if mixed else Verdict.GPU, gpus, total, (why,)
+    listless = [gpu.uuid for gpu in good.gpus if gpu.processes is None] if good is not None else []
+    if good is None or not shown or listless:
+        unlisted = f"NVML gives no process list of {', '.join(listless)}." if shown else evidence.why
+        if not cpu_only:
+            return Verdict.UNKNOWN, (), None, (unlisted,)
+        if is_explicit(config) and pod_has_gpu(seen):
+            why = "It is declared KIND_CPU; its own code may use a GPU all the same, which can not be seen here."
+            return Verdict.UNKNOWN, (), None, (why, unlisted)
+        return Verdict.CPU, (), None, ("Triton resolved all of its instances to KIND_CPU.",)
     if cpu_only:
         why = "Triton resolved all of its instances to KIND_CPU, and NVML lists none of its processes."
         return Verdict.CPU, (), None, (why,)
-    if stubs and exercised:
+    if stubs and _exercised_before(record, stubs, good):
         why = f"It has executed requests, and NVML lists none of its {len(stubs)} stub processes on any GPU."
         return Verdict.CPU, (), None, (why,)
     why = (
-        "NVML lists none of its processes, and it has executed nothing since it was loaded: a framework takes "
-        "the GPU with its first use."
+        "NVML lists none of its processes, and it has executed nothing since they began: a framework takes the "
+        "GPU with its first use."
     )
     return Verdict.UNKNOWN, (), None, (why,)
 
 
-def _exercised_before(record: ModelRecord, good: NvmlReading | None) -> bool:
-    since = record.exercised_since
-    return since is not None and good is not None and since.mono < good.observed.mono
+def _exercised_before(record: ModelRecord, stubs: Iterable[LiveStub], good: NvmlReading) -> bool:
+    since, rows = record.exercised_since, record.statistics
+    if since is None or rows is None or since.mono >= good.observed.mono:
+        return False
+    # A stub that was started again since the model last executed has had no occasion to take a GPU.
+    return all(each.stub.process.started_at < rows.last_inference_ms / 1000 for each in stubs)
 
 
-def _of_ensemble(seen: Observation, config: ModelConfig, wanted: Expectation, depth: int) -> Placement:
+def _of_ensemble(
+    seen: Observation, config: ModelConfig, wanted: Expectation, above: frozenset[ModelVersion]
+) -> Placement:
     verdicts = set()
-    for step in config.steps:
-        for record in seen.book.models.named(step.name):
-            if record.ready and (not step.version or step.version == record.key.version):
-                verdicts.add(placement_of(seen, record, depth - 1).verdict if depth else Verdict.UNKNOWN)
+    for step in dict.fromkeys(config.steps):
+        record = seen.meant(step)
+        if record is None or record.key in above or len(above) > _DEPTH:
+            verdicts.add(Verdict.UNKNOWN)
+        else:
+            verdicts.add(placement_of(seen, record, above).verdict)
     if Verdict.UNKNOWN in verdicts or not verdicts:
         verdict = Verdict.UNKNOWN
     else:

@@ -11,19 +11,16 @@ from probe.facts.instants import Instant
 from probe.facts.triton import CallFailure, Failure, TritonReading
 from probe.ledgers.server import ServerLedger
 
+_NEEDED = ("ready", "statistics")
+"""Calls of a poll without which models are not known; the others have a substitute or only inform."""
+
 
 def judge(seen: Observation) -> Iterator[Claim]:
     """At most one claim: the state of the server is one."""
     server = seen.book.server
     if server.last is None or server.seen is None:
         waiting = "Triton" if server.last is None else "processes"
-        yield Claim(
-            "Initializing",
-            SERVER,
-            f"The first look at {waiting} has not come back yet.",
-            "Wait: the first verdict follows the first look.",
-            seen.now,
-        )
+        yield _initializing(seen, f"The first look at {waiting} has not come back yet.")
     elif server.gone is not None and server.up:
         yield _down(server, server.gone)
     elif server.gone is not None:
@@ -33,38 +30,63 @@ def judge(seen: Observation) -> Iterator[Claim]:
             f"tritonserver (pid {_pid(server)}) ended{_how(server)} before its ports opened.",
             "Read Triton's log: with --exit-on-error=true, its default, any model that fails to load ends it.",
         )
-    elif server.last.live is None:
-        yield from _silent(seen, server, server.last)
-
-
-def _silent(seen: Observation, server: ServerLedger, last: TritonReading) -> Iterator[Claim]:
-    grpc = last.failed("live")
-    http = last.failed("http_live")
-    failure = grpc.failure if grpc is not None else Failure.ERROR
-    if failure is Failure.RESTRICTED:
-        yield _restricted(last, grpc)
-    elif failure is Failure.TLS:
-        yield _tls(seen, last, grpc)
     elif server.misses:
-        yield _hung(seen, server, last)
-    elif failure in (Failure.REFUSED, Failure.EXITING):
-        if last.http_live:
-            yield _starting(
-                seen,
-                last,
-                f"Triton answers over HTTP at {seen.settings.triton.http}, and nothing listens for gRPC at "
-                f"{seen.settings.triton.grpc}.",
-                "Set triton.grpc to the address that Triton was given (--grpc-address, --grpc-port), or start "
-                "it with --allow-grpc=true.",
-            )
-        elif server.up and server.alive:
-            yield _closing(seen, server, last, failure)
-        else:
-            yield _starting(
-                seen, last, _not_open(seen, server), "Wait: ports open when the models are loaded."
-            )
-    elif http is None and last.http_live is None:
-        return
+        yield _hung(seen, server, server.last)
+    elif server.told is None:
+        failed = server.last.failed("live")
+        why = f": {failed.detail or failed.failure.value}" if failed is not None else ""
+        yield _initializing(seen, f"Triton has not answered yet{why}.")
+    elif server.told.live is None:
+        yield _silent(seen, server, server.told)
+    else:
+        yield from _answering(seen, server.told)
+
+
+def _answering(seen: Observation, told: TritonReading) -> Iterator[Claim]:
+    models = seen.book.models
+    refused = (each for each in told.failures if each.failure is Failure.RESTRICTED)
+    restricted = next((each for each in refused if each.call in _NEEDED), None)
+    restricted = restricted or next(iter(models.restricted.values()), None)
+    if not told.live:
+        yield _starting(
+            seen,
+            told,
+            "Triton answers that it is not live: it is still initializing, or its initialization failed.",
+            "Wait for its first models; where it stays so, read Triton's log.",
+        )
+    elif restricted is not None:
+        yield _restricted(told, restricted)
+    elif models.statistics_at is None or models.asked is None:
+        failed = told.failures[0] if told.failures else None
+        why = f": {failed.call}: {failed.detail or failed.failure.value}" if failed is not None else ""
+        yield _initializing(seen, f"Triton answers and has not told of its models yet{why}.")
+
+
+def _silent(seen: Observation, server: ServerLedger, told: TritonReading) -> Claim:
+    failed = told.failed("live")
+    failure = failed.failure if failed is not None else Failure.REFUSED
+    if failure is Failure.RESTRICTED:
+        return _restricted(told, failed)
+    if failure is Failure.TLS:
+        return _tls(seen, told, failed)
+    if failure is Failure.REFUSED and told.http_live:
+        return _starting(
+            seen,
+            told,
+            f"Triton answers over HTTP at {seen.settings.triton.http}, and nothing listens for gRPC at "
+            f"{seen.settings.triton.grpc}.",
+            "Set triton.grpc to the address that Triton was given (--grpc-address, --grpc-port), or start "
+            "it with --allow-grpc=true.",
+        )
+    if server.up and server.alive:
+        return _closing(seen, server, told, failure)
+    return _starting(seen, told, _not_open(seen, server), "Wait: ports open when the models are loaded.")
+
+
+def _initializing(seen: Observation, message: str) -> Claim:
+    return Claim(
+        "Initializing", SERVER, message, "Wait: the first verdict follows the first complete look.", seen.now
+    )
 
 
 def _not_open(seen: Observation, server: ServerLedger) -> str:

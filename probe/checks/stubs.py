@@ -76,12 +76,13 @@ def _dead(seen: Observation, record: ModelRecord, death: DeadStub) -> Claim:
     # models of every release (python_backend 27f04d1).
     decoupled = record.config is not None and record.config.decoupled
     stays = decoupled or (meaning is not None and meaning.restarts_stubs is False)
+    says = "says so too" if record.told_ready is False else "still says that the model is ready"
     share = f"{alive} of {expected} instances are left" if expected is not None else f"{alive} are left"
     return Claim(
         "StubDead",
         _instance(record, death.instance),
         f"Its stub process (pid {death.id.pid}) exited, {_cause(death.exit)}, while the model stayed loaded; "
-        f"{share}. Triton still says that the model is ready, and the dead instance's share of requests fails.",
+        f"{share}. Triton {says}, and the dead instance's share of requests fails.",
         seen.reload_remedy(record.key.name),
         death.exit.observed,
         _evidence(seen, death, alive, expected),

@@ -11,7 +11,7 @@ from probe.facts.findings import SERVER, Claim
 def judge(seen: Observation) -> Iterator[Claim]:
     """A claim where Triton answers and no tritonserver is to be seen."""
     server = seen.book.server
-    if server.seen is None or server.ever_seen or not server.reachable:
+    if server.seen is None or server.ever_seen or not server.up:
         return
     yield Claim(
         "ProcessesNotShared",

@@ -162,23 +162,15 @@ class Engine:
         reading = await self._eyes.triton.poll()
         ok, delivered, error = _grade(reading)
         self._track("triton", began, ok=ok, delivered=delivered, error=error)
-        polled = self._book.with_poll(reading)
-        # The first look at a Triton is complete only with its index and configurations: its statistics
-        # alone show ready models only, and gates would open for the moment until the rest is told.
-        if polled.models.index_at is not None:
-            self._book = polled
-            self._stirred.ring()
+        self._book = self._book.with_poll(reading)
+        self._stirred.ring()
         suspects = self._publisher.suspects | self._changed
         self._changed = frozenset()
-        inquiry = agenda(polled, self._settings, suspects, self._clock())
-        answers = None
+        inquiry = agenda(self._book, self._settings, suspects, self._clock())
         if reading.live and inquiry:
             answers = await self._eyes.triton.inquire(inquiry, budget=self._settings.interval)
-        if polled.models.index_at is None:
-            self._book = self._book.with_poll(reading)
-        if answers is not None:
             self._book = self._book.with_answers(answers)
-        self._stirred.ring()
+            self._stirred.ring()
 
     async def _watch_processes(self) -> None:
         while True:
@@ -187,11 +179,12 @@ class Engine:
 
     async def _look_at_processes(self) -> None:
         began = self._clock()
-        good = self._book.evidence.last
+        # Of the last good look: while NVML fails, its pids must stay known for the next good one.
+        good = self._book.evidence.good
         asked = listed_pids(good) if good is not None else frozenset()
         try:
             reading = await self._scanner.run(lambda: self._eyes.processes.scan(asked), SCAN_DEADLINE)
-        except OutstandingError as error:
+        except OSError as error:  # an OutstandingError too: nothing was learned
             self._track("processes", began, ok=False, delivered=False, error=str(error))
             return
         before = self._book
@@ -251,10 +244,12 @@ class Engine:
                 answer = await self._eyes.triton.still_ready(death.model.name)
         if isinstance(answer, tuple):
             observed, versions = answer
-            if death.model in versions:
-                self._book = self._book.believing(event.id)
-            else:
+            if death.model not in versions:
                 self._book = self._book.with_models(self._book.models.without(death.model, observed))
+            elif violent:
+                self._book = self._book.believing(event.id)
+            # Else it may be the old stub of a reload, during which Triton never says "not ready": the scan
+            # and the poll that are rung for below tell whether a new one has taken its place.
         elif violent and not _going(answer):
             self._book = self._book.believing(event.id)
         self._stirred.ring()

@@ -97,11 +97,11 @@ class Publisher:
         }
         return dict(sorted(listed.items(), key=lambda item: _RANK[item[1].severity]))
 
-    def _delays(self, now: Instant) -> dict[str, float]:
+    def _delays(self, now: Instant) -> dict[Key, float]:
         # From the event's own time to the first gate that the finding fails.
         return {
-            reason: now.mono - each.claim.event_at.mono
-            for (reason, _), each in self._standing.held.items()
+            key: now.mono - each.claim.event_at.mono
+            for key, each in self._standing.held.items()
             if each.claim.event_at is not None and not each.moved and self._rules.failing(each, now)
         }
 
@@ -109,7 +109,7 @@ class Publisher:
         self,
         findings: Mapping[Key, Finding],
         gates: Gates,
-        delays: Mapping[str, float],
+        delays: Mapping[Key, float],
         seen: Observation,
         tracks: Mapping[str, Track],
     ) -> None:
@@ -123,7 +123,7 @@ class Publisher:
             if before is not None and before.ok != record.ok:
                 moved[gate] += 1
         histograms = dict(told.delays)
-        for reason, seconds in delays.items():
+        for (reason, _), seconds in delays.items():
             histograms[reason] = histograms.get(reason, Histogram.empty(DELAY_BOUNDS)).observed(seconds)
         self._tallies = msgspec.structs.replace(
             told,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from probe.checks.observation import Observation
 from probe.checks.placement import gpu_use, placement_of
+from probe.checks.stubs import believed_deaths
 from probe.facts.container import ContainerReading, Limit
 from probe.facts.models import ModelState
 from probe.facts.releases import semantics
@@ -86,7 +87,7 @@ def _instances(seen: Observation, record: ModelRecord) -> InstancesStatus:
     alive = stubs.of(record.key)
     if expected is None and not alive:
         return InstancesStatus(None, None, None, None)
-    dead = sum(each.believed for each in stubs.deaths_of(record.key))
+    dead = len(believed_deaths(seen, record))
     frozen = sum(each.stopped_since is not None for each in alive)
     return InstancesStatus(expected, len(alive), dead, frozen)
 

@@ -56,7 +56,7 @@ def _about(finding: Finding, kind: str, epoch: int, now: Instant) -> Transition:
 
 
 def of_gates(
-    before: Gates, after: Gates, findings: tuple[Finding, ...], delays: Mapping[str, float], now: Instant
+    before: Gates, after: Gates, findings: tuple[Finding, ...], delays: Mapping[Key, float], now: Instant
 ) -> Iterator[Transition]:
     """Gates that opened or failed, with the reason that failed them first."""
     for gate in Gate:
@@ -75,5 +75,5 @@ def of_gates(
             gate=gate,
             epoch=after.epoch,
             remedy=first.remedy if first else None,
-            delay_seconds=delays.get(first.reason) if first else None,
+            delay_seconds=delays.get((first.reason, first.subject)) if first else None,
         )

@@ -85,7 +85,6 @@ _ALL = (
         _CRITICAL,
         Action.CHECK_CONFIG,
         (_ready(),),
-        judged=False,
     ),
     Reason(
         "TlsMismatch",
@@ -93,7 +92,6 @@ _ALL = (
         _CRITICAL,
         Action.CHECK_CONFIG,
         (_ready(),),
-        judged=False,
     ),
     Reason(
         "ModelLoading",

@@ -48,7 +48,7 @@ class Book(msgspec.Struct, frozen=True):
     def with_answers(self, reading: InquiryReading) -> Book:
         """After an inquiry."""
         began = self.server.began
-        if began is not None and reading.observed.mono < began.mono:
+        if self.server.gone is not None or (began is not None and reading.observed.mono < began.mono):
             return self
         models = self.models.with_answers(reading)
         return msgspec.structs.replace(self, models=models, stubs=self.stubs.with_models(models))

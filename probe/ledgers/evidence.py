@@ -16,8 +16,9 @@ from probe.facts.placement import Evidence, EvidenceMode
 from probe.facts.processes import ProcessReading
 from probe.ledgers.models import ModelsLedger
 
-FOREIGN_LOOKS = 2
-"""Looks in a row with pids that do not exist here: one may be a process that just ended."""
+FOREIGN_LOOKS = 1
+"""Looks with strangers that make all pids foreign: a stranger is in two looks, and was nobody in between."""
+_NOT_LOOKED = "NVML has not been looked at since this tritonserver began."
 
 
 class EvidenceLedger(msgspec.Struct, frozen=True):
@@ -37,7 +38,10 @@ class EvidenceLedger(msgspec.Struct, frozen=True):
 
     def forgotten(self) -> EvidenceLedger:
         """At the start of an epoch: the lists must prove themselves again on the new processes."""
-        return msgspec.structs.replace(self, foreign_looks=0, looks=0)
+        evidence = self.evidence
+        if evidence.mode is not EvidenceMode.NO_NVML:
+            evidence = Evidence(EvidenceMode.BLIND, _NOT_LOOKED)
+        return msgspec.structs.replace(self, evidence=evidence, foreign_looks=0, looks=0)
 
     def with_look(
         self, reading: NvmlReading, processes: ProcessReading | None, models: ModelsLedger, patience: float
@@ -57,8 +61,10 @@ class EvidenceLedger(msgspec.Struct, frozen=True):
                 failing_since=since,
                 evidence=self.evidence if kept else Evidence(EvidenceMode.NO_NVML, _unavailable(reading)),
             )
-        strangers = _strangers(reading, processes)
-        foreign_looks = self.foreign_looks + 1 if strangers else 0
+        strangers = _strangers(self.good, reading, processes)
+        foreign_looks = self.foreign_looks
+        if strangers is not None:
+            foreign_looks = foreign_looks + 1 if strangers else 0
         return msgspec.structs.replace(
             self,
             last=reading,
@@ -67,7 +73,9 @@ class EvidenceLedger(msgspec.Struct, frozen=True):
             worked=True,
             looks=self.looks + 1,
             foreign_looks=foreign_looks,
-            evidence=_measured(reading, processes, models, foreign_looks),
+            evidence=_foreign(reading, strangers or listed_pids(reading))
+            if foreign_looks >= FOREIGN_LOOKS
+            else _measured(reading, processes, models),
         )
 
 
@@ -90,26 +98,33 @@ def family_pids(processes: ProcessReading | None) -> frozenset[int]:
     return frozenset((processes.server.process.id.pid, *below))
 
 
-def _strangers(reading: NvmlReading, processes: ProcessReading | None) -> frozenset[int]:
-    # Pids that were listed and did not exist here when they were looked up.
-    return listed_pids(reading) - processes.existing_pids if processes is not None else frozenset()
+def _strangers(
+    before: NvmlReading | None, reading: NvmlReading, processes: ProcessReading | None
+) -> frozenset[int] | None:
+    # Pids that two looks list and that did not exist here when a scan between the two looked them up;
+    # None where no scan did.  A pid of one look may be a process that has just begun or ended.
+    if before is None:
+        return None
+    if processes is None or processes.observed.mono < before.observed.mono:
+        return None
+    return (listed_pids(before) & listed_pids(reading)) - processes.existing_pids
 
 
-def _measured(
-    reading: NvmlReading, processes: ProcessReading | None, models: ModelsLedger, foreign_looks: int
-) -> Evidence:
+def _foreign(reading: NvmlReading, strangers: frozenset[int]) -> Evidence:
+    some = ", ".join(str(pid) for pid in sorted(strangers)[:3])
+    return Evidence(
+        EvidenceMode.FOREIGN_PIDS,
+        f"NVML lists pids that do not exist in this pid namespace ({some}): "
+        f"driver {reading.driver_version or 'of unknown release'} answers with another namespace's pids.",
+    )
+
+
+def _measured(reading: NvmlReading, processes: ProcessReading | None, models: ModelsLedger) -> Evidence:
     listed = listed_pids(reading)
     if not reading.gpus:
         return Evidence(EvidenceMode.NO_NVML, "NVML answers and shows no GPU to this container.")
     if all(gpu.processes is None for gpu in reading.gpus):
         return Evidence(EvidenceMode.BLIND, "NVML gives no process list on any GPU here.")
-    if foreign_looks >= FOREIGN_LOOKS:
-        some = ", ".join(str(pid) for pid in sorted(_strangers(reading, processes))[:3])
-        return Evidence(
-            EvidenceMode.FOREIGN_PIDS,
-            f"NVML lists pids that do not exist in this pid namespace ({some}): "
-            f"driver {reading.driver_version or 'of unknown release'} answers with another namespace's pids.",
-        )
     family = family_pids(processes)
     ours = [each for gpu in reading.gpus for each in gpu.processes or () if each.pid in family]
     if not ours:

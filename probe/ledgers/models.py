@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import msgspec
 
 from probe.facts.instants import Instant
 from probe.facts.models import IndexEntry, ModelConfig, ModelState, ModelStatistics, ModelVersion
-from probe.facts.triton import InquiryReading, TritonReading
+from probe.facts.triton import CallFailure, Failure, InquiryReading, TritonReading
+
+PAST_AT_MOST = 10_000
+"""Versions whose traffic is remembered after they went."""
 
 
 class Traffic(msgspec.Struct, frozen=True):
@@ -62,6 +67,12 @@ class ModelsLedger(msgspec.Struct, frozen=True):
     index_at: Instant | None = None
     known: frozenset[str] = frozenset()
     """Names in the repository, loaded or not."""
+    asked: Instant | None = None
+    """When an inquiry last came back, whatever it brought."""
+    restricted: dict[str, CallFailure] = {}
+    """Calls of an inquiry for which Triton demands a header, by their first word."""
+    past: dict[ModelVersion, Traffic] = {}
+    """Traffic of versions that Triton no longer speaks of: it goes on when they come back."""
 
     def named(self, name: str) -> tuple[ModelRecord, ...]:
         """Every version of this model."""
@@ -74,13 +85,7 @@ class ModelsLedger(msgspec.Struct, frozen=True):
 
     def forgotten(self) -> ModelsLedger:
         """At the start of an epoch: nothing is known of any model, and its traffic goes on."""
-        return ModelsLedger(
-            records={
-                key: ModelRecord(key=key, traffic=each.traffic, reloads=each.reloads + 1)
-                for key, each in self.records.items()
-                if each.traffic != Traffic()
-            }
-        )
+        return ModelsLedger(past=_kept(self.past, self.records.values()))
 
     def with_poll(self, reading: TritonReading) -> ModelsLedger:
         """After a poll; without statistics nothing is learned and nothing forgotten."""
@@ -94,14 +99,18 @@ class ModelsLedger(msgspec.Struct, frozen=True):
             for key, each in self.records.items()
         }
         for row in reading.statistics:
-            before = self.records.get(row.key, ModelRecord(row.key))
-            records[row.key] = _counted(before, row, reading.observed, pending.get(row.key))
+            before = self.records.get(row.key) or self._new(row.key)
+            records[row.key] = _counted(before, row, reading, pending.get(row.key))
         return msgspec.structs.replace(
             self,
             records=records,
             statistics_at=reading.observed,
             known=self.known | {row.key.name for row in reading.statistics},
+            past={key: each for key, each in self.past.items() if key not in records},
         )
+
+    def _new(self, key: ModelVersion) -> ModelRecord:
+        return ModelRecord(key, traffic=self.past.get(key, Traffic()))
 
     def with_answers(self, reading: InquiryReading) -> ModelsLedger:
         """After an inquiry."""
@@ -116,9 +125,39 @@ class ModelsLedger(msgspec.Struct, frozen=True):
                 records[key] = msgspec.structs.replace(
                     records[key], told_ready=told, told_ready_at=reading.observed
                 )
-        if reading.index is None:
-            return msgspec.structs.replace(self, records=records)
-        return _indexed(self, records, reading.index, reading.observed)
+        after = msgspec.structs.replace(
+            self, records=records, asked=reading.observed, restricted=_restricted(self.restricted, reading)
+        )
+        return after if reading.index is None else after._indexed(reading.index, reading.observed)  # noqa: SLF001
+
+    def _indexed(self, index: tuple[IndexEntry, ...], observed: Instant) -> ModelsLedger:
+        records = dict(self.records)
+        listed = {entry.key for entry in index}
+        for entry in index:
+            before = records.get(entry.key)
+            # Statistics of a later moment outrank the index: they are read every interval.
+            if (before is not None and before.ready) or entry.state is ModelState.READY:
+                continue
+            if entry.state is ModelState.UNKNOWN and before is None:
+                # In the repository and never loaded: nothing to say of it.
+                continue
+            record = before or self._new(entry.key)
+            changed = record.state is not entry.state or record.reason != entry.reason
+            records[entry.key] = msgspec.structs.replace(
+                record,
+                state=entry.state,
+                reason=entry.reason,
+                since=observed if changed or record.since is None else record.since,
+            )
+        left = [each for key, each in records.items() if not each.ready and key not in listed]
+        kept = {key: each for key, each in records.items() if each.ready or key in listed}
+        return msgspec.structs.replace(
+            self,
+            records=kept,
+            index_at=observed,
+            known=frozenset(entry.key.name for entry in index) | {key.name for key in kept},
+            past=_kept({key: each for key, each in self.past.items() if key not in kept}, left),
+        )
 
     def without(self, key: ModelVersion, observed: Instant) -> ModelsLedger:
         """After Triton said, at this moment, that this version is not ready."""
@@ -143,10 +182,11 @@ class ModelsLedger(msgspec.Struct, frozen=True):
 
 
 def _counted(
-    record: ModelRecord, row: ModelStatistics, observed: Instant, pending: int | None
+    record: ModelRecord, row: ModelStatistics, reading: TritonReading, pending: int | None
 ) -> ModelRecord:
+    observed = reading.observed
     before = record.statistics
-    reloaded = before is not None and (row.success < before.success or row.failure < before.failure)
+    reloaded = before is not None and _went_back(before, row)
     base = before if before is not None and not reloaded else None
     traffic = record.traffic
     success = row.success - (base.success if base else 0)
@@ -159,7 +199,7 @@ def _counted(
     fresh = reloaded or not record.ready
     exercised = None if fresh else record.exercised_since
     if exercised is None and row.executions > 0:
-        exercised = observed
+        exercised = reading.ended
     return msgspec.structs.replace(
         record,
         state=ModelState.READY,
@@ -167,7 +207,7 @@ def _counted(
         since=record.since if record.ready else observed,
         statistics=row,
         statistics_at=observed,
-        ready_since=observed if fresh or record.ready_since is None else record.ready_since,
+        ready_since=reading.ended if fresh or record.ready_since is None else record.ready_since,
         exercised_since=exercised,
         pending=pending,
         reloads=record.reloads + reloaded,
@@ -182,36 +222,26 @@ def _counted(
     )
 
 
-def _indexed(
-    ledger: ModelsLedger,
-    records: dict[ModelVersion, ModelRecord],
-    index: tuple[IndexEntry, ...],
-    observed: Instant,
-) -> ModelsLedger:
-    listed = {entry.key for entry in index}
-    for entry in index:
-        before = records.get(entry.key)
-        # Statistics of a later moment outrank the index: they are read every interval.
-        if before is not None and before.ready:
-            continue
-        if entry.state is ModelState.READY:
-            continue
-        if entry.state is ModelState.UNKNOWN and before is None:
-            # In the repository and never loaded: nothing to say of it.
-            continue
-        record = before or ModelRecord(entry.key)
-        changed = record.state is not entry.state or record.reason != entry.reason
-        records[entry.key] = msgspec.structs.replace(
-            record,
-            state=entry.state,
-            reason=entry.reason,
-            since=observed if changed or record.since is None else record.since,
-        )
-    for key in [key for key, each in records.items() if not each.ready and key not in listed]:
-        del records[key]
-    return msgspec.structs.replace(
-        ledger,
-        records=records,
-        index_at=observed,
-        known=frozenset(entry.key.name for entry in index) | {key.name for key in records},
-    )
+_COUNTERS = ("success", "failure", "inferences", "executions", "compute_infer_ns", "success_ns")
+
+
+def _went_back(before: ModelStatistics, row: ModelStatistics) -> bool:
+    # Triton's counters only rise within one load, so one that fell tells of a reload.
+    return any(getattr(row, name) < getattr(before, name) for name in _COUNTERS)
+
+
+def _kept(past: dict[ModelVersion, Traffic], left: Iterable[ModelRecord]) -> dict[ModelVersion, Traffic]:
+    # Versions come and go for ever; the latest are the likeliest to come back.
+    kept = {**past, **{each.key: each.traffic for each in left if each.traffic != Traffic()}}
+    return dict(list(kept.items())[-PAST_AT_MOST:])
+
+
+def _restricted(before: dict[str, CallFailure], reading: InquiryReading) -> dict[str, CallFailure]:
+    answered = {
+        "index": reading.index is not None,
+        "config": bool(reading.configs),
+        "ready": bool(reading.readiness),
+    }
+    kept = {call: each for call, each in before.items() if not answered.get(call)}
+    refused = (each for each in reading.failures if each.failure is Failure.RESTRICTED)
+    return {**kept, **{each.call.split(" ", 1)[0]: each for each in refused}}

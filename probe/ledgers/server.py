@@ -29,14 +29,18 @@ class ServerLedger(msgspec.Struct, frozen=True):
     polled: Instant | None = None
     last: TritonReading | None = None
     """The last poll, whatever it brought."""
+    told: TritonReading | None = None
+    """The last poll that said something definite of the server: an answer, or why there is none."""
+    gpus_told: bool = False
+    """Whether Triton's own metrics showed a GPU in this epoch."""
     misses: int = 0
     version: str | None = None
     ready: bool | None = None
 
     @property
     def refused(self) -> bool:
-        """Whether the last poll found nobody listening for gRPC."""
-        failed = self.last.failed("live") if self.last is not None else None
+        """Whether the last poll that said something definite found nobody listening for gRPC."""
+        failed = self.told.failed("live") if self.told is not None else None
         return failed is not None and failed.failure is Failure.REFUSED
 
     @property
@@ -58,10 +62,13 @@ class ServerLedger(msgspec.Struct, frozen=True):
                 self, seen=reading.observed, gone=reading.observed if left else self.gone
             )
         if found.process.id == self.process:
-            if self.gone is not None:
+            if self.gone is not None and reading.observed.mono <= self.gone.mono:
                 # The scan began before the exit that the pidfd told: the exit stands.
                 return self
-            return msgspec.structs.replace(self, seen=reading.observed, server=found)
+            # Seen again after a scan that missed it (out of file descriptors, for one): it never left.
+            return msgspec.structs.replace(
+                self, seen=reading.observed, server=found, gone=None, exit_status=None
+            )
         return ServerLedger(
             epoch=self.epoch + 1 if self.process is not None or not self.up else self.epoch,
             began=reading.observed,
@@ -73,6 +80,8 @@ class ServerLedger(msgspec.Struct, frozen=True):
             ever_seen=True,
             polled=self.polled,
             last=self.last if self.process is None else None,
+            told=self.told if self.process is None else None,
+            gpus_told=self.gpus_told and self.process is None,
             version=self.version if self.process is None else None,
             ready=self.ready if self.process is None else None,
         )
@@ -99,11 +108,21 @@ class ServerLedger(msgspec.Struct, frozen=True):
             began=reading.observed if came_back or first else self.began,
             polled=reading.observed,
             last=reading,
+            told=reading if _definite(reading) else self.told,
+            gpus_told=bool(reading.gpu_memory_used) or (self.gpus_told and not came_back),
             up=self.up or answered,
             misses=self.misses + 1 if timed_out else 0,
-            version=reading.version or self.version,
+            version=reading.version or (None if came_back else self.version),
             ready=reading.ready if reading.live is not None else None,
         )
+
+
+_DEFINITE = (Failure.REFUSED, Failure.EXITING, Failure.RESTRICTED, Failure.TLS)
+
+
+def _definite(reading: TritonReading) -> bool:
+    failed = reading.failed("live")
+    return reading.live is not None or (failed is not None and failed.failure in _DEFINITE)
 
 
 def _timed_out(reading: TritonReading, call: str) -> bool:

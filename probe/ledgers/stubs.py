@@ -18,17 +18,21 @@ from probe.facts.processes import (
     Stub,
     StubArguments,
 )
-from probe.ledgers.models import ModelsLedger
+from probe.ledgers.models import ModelRecord, ModelsLedger
 
 _INSTANCE = re.compile(r"(?P<group>.+)_(?P<index>[0-9]+)\Z", re.DOTALL)
 
 
 class LiveStub(msgspec.Struct, frozen=True):
-    """A stub that runs.  ``model`` None: not one of a loaded model (yet), or an auto-complete stub."""
+    """A stub that runs.  ``model`` None: not one of a loaded model (yet), or an auto-complete stub.
+
+    ``orphaned``: it is older than tritonserver, so it is what an earlier server left behind.
+    """
 
     stub: Stub
     model: ModelVersion | None
     first_seen: Instant
+    orphaned: bool = False
     stopped_since: Instant | None = None
     """Since when every scan saw it stopped, or in uninterruptible sleep without a tick of CPU."""
     stopped_looks: int = 0
@@ -80,42 +84,60 @@ class StubsLedger(msgspec.Struct, frozen=True):
     def with_scan(self, reading: ProcessReading, models: ModelsLedger) -> StubsLedger:
         """After a scan of processes."""
         running = {each.process.id: each for each in reading.stubs if not each.process.gone}
-        known_dead = {each.id for each in self.dead}
-        dead = list(self.dead)
-        for process, gone in self.live.items():
-            if process not in running and process not in known_dead and not gone.retired:
-                dead.append(_death(gone, Exit(process, reading.observed)))
+        # An exit that the kernel told after the scan began stands.  One that only an earlier scan
+        # concluded, from not finding the process, was no exit if it is here now.
+        dead = [
+            each
+            for each in self.dead
+            if each.id not in running or each.exit.observed.mono >= reading.observed.mono
+        ]
+        known_dead = {each.id for each in dead}
+        ended = {
+            process: _death(gone, Exit(process, reading.observed))
+            for process, gone in self.live.items()
+            if process not in running
+        }
+        dead += (each for process, each in ended.items() if not self.live[process].retired)
+        late = [each for process, each in ended.items() if self.live[process].retired]
+        begun = reading.server.process.id.start_ticks if reading.server is not None else 0
         live = {
-            process: _seen(self.live.get(process), stub, reading.observed, models)
+            process: _seen(self.live.get(process), stub, reading.observed, models, begun)
             for process, stub in running.items()
             if process not in known_dead
         }
-        scanned = msgspec.structs.replace(self, live=live, dead=tuple(dead), scanned=reading.observed)
-        return scanned.retiring(models).settled(models)
+        exits = _counted(self.exits, late)
+        scanned = StubsLedger(live=live, dead=tuple(dead), exits=exits, scanned=reading.observed)
+        return scanned.with_models(models)
 
     def with_exit(self, event: Exit, models: ModelsLedger) -> StubsLedger:
         """After the kernel told of an exit."""
         gone = self.live.get(event.id)
         if gone is None:
-            return self
+            # A scan found it gone first; how it ended only the kernel tells.
+            dead = tuple(_explained(each, event) for each in self.dead)
+            return msgspec.structs.replace(self, dead=dead)
         live = {process: each for process, each in self.live.items() if process != event.id}
+        death = _death(_named(gone, models), event)
         if gone.retired:
-            return msgspec.structs.replace(self, live=live)
-        dead = (*self.dead, _death(_named(gone, models), event))
-        return msgspec.structs.replace(self, live=live, dead=dead)
+            return msgspec.structs.replace(self, live=live, exits=_counted(self.exits, [death]))
+        return msgspec.structs.replace(self, live=live, dead=(*self.dead, death))
 
     def with_models(self, models: ModelsLedger) -> StubsLedger:
         """After more was learned of the models: stubs find their models, exits their meaning."""
         live = {process: _named(each, models) for process, each in self.live.items()}
-        told = tuple(each.id for each in self.dead if not each.believed and _told_loaded(each, models))
+        told = tuple(each.id for each in self.dead if not each.believed and self._confirmed(each, models))
         return msgspec.structs.replace(self, live=live).believing(*told).retiring(models).settled(models)
 
     def believing(self, *exited: ProcessId) -> StubsLedger:
         """After Triton was given its time to say that these exits were an unload, and did not."""
-        newly = [each for each in self.dead if each.id in exited and not each.believed]
         dead = tuple(
-            msgspec.structs.replace(each, believed=True) if each in newly else each for each in self.dead
+            msgspec.structs.replace(each, believed=True) if each.id in exited else each for each in self.dead
         )
+        newly = [
+            each
+            for each, before in zip(dead, self.dead, strict=True)
+            if not before.believed and each.believed
+        ]
         live = {
             process: msgspec.structs.replace(each, wounded=True)
             if any(death.model == each.model and _older(each, death.exit.observed) for death in newly)
@@ -159,6 +181,19 @@ class StubsLedger(msgspec.Struct, frozen=True):
         unloaded = [each for each in self.dead if each not in kept and not each.believed]
         return msgspec.structs.replace(self, dead=kept, exits=_counted(self.exits, unloaded))
 
+    def _confirmed(self, death: DeadStub, models: ModelsLedger) -> bool:
+        # Triton has the model loaded at a later moment, and a later scan shows who is left: a reload
+        # starts the new stubs first and never says that the model is not ready.
+        record = models.records.get(death.model) if death.model is not None else None
+        return (
+            record is not None
+            and record.statistics_at is not None
+            and record.ready
+            and record.statistics_at.mono > death.exit.observed.mono
+            and self.scanned is not None
+            and self.scanned.mono >= death.exit.observed.mono
+        )
+
     def _means_something(self, death: DeadStub, models: ModelsLedger) -> bool:
         if death.model is None:
             return False
@@ -191,42 +226,62 @@ def copies(instance: str, config: ModelConfig | None) -> int:
 def owner(arguments: StubArguments, models: ModelsLedger) -> ModelVersion | None:
     """Which loaded model version a stub serves; None for an auto-complete stub.
 
-    The python backend runs ``<repository>/<model>/<version>/<file>``; a backend written in python runs
-    its own file, and only the instance's name ``<group>_<i>`` leads to the model.
+    The python backend runs ``<repository>/<model>/<version>/<file>``; a backend written in python may run
+    its own file, and then only the instance's name ``<group>_<i>`` leads to the model.
     """
     instance = _INSTANCE.match(arguments.name)
     if instance is None:
         return None
     group = instance["group"]
-    parts = arguments.model_path.split("/")
-    if len(parts) > 2:  # noqa: PLR2004  (model, version and file)
-        key = ModelVersion(parts[-3], parts[-2])
-        record = models.records.get(key)
-        if record is not None:
-            return key if _calls(record.config, group) else None
+    key = _by_path(arguments)
+    record = models.records.get(key) if key is not None else None
+    if record is not None:
+        return key if _calls(record, arguments.name, group) else None
+    if arguments.runtime_dir in _PYTHON:
+        return None
+    backend = arguments.runtime_dir.rstrip("/").rpartition("/")[2]
     for key, record in models.records.items():
-        if record.config is not None and any(each.name == group for each in record.config.groups):
+        config = record.config
+        if (
+            config is not None
+            and config.backend == backend
+            and any(each.name == group for each in config.groups)
+        ):
             return key
     return None
 
 
-def _calls(config: ModelConfig | None, group: str) -> bool:
-    # Without a configuration the shape of the name must do; with one, the group must be in it: the
-    # auto-complete stub of a model called "m_0" is named like the first instance of a group "m".
-    return config is None or any(each.name == group for each in config.groups)
+_PYTHON = ("", "DEFAULT")
+"""Runtime folders of the python backend itself; empty before 23.10, when no other backend had stubs."""
+
+
+def _by_path(arguments: StubArguments) -> ModelVersion | None:
+    parts = arguments.model_path.split("/")
+    # The model, its version, and the file.
+    return ModelVersion(parts[-3], parts[-2]) if len(parts) > 2 else None  # noqa: PLR2004
+
+
+def _calls(record: ModelRecord, name: str, group: str) -> bool:
+    # The auto-complete stub of a model called "m_0" is named like the first instance of a group "m":
+    # without a configuration it is taken for the former, with one the group must be in it.
+    if record.config is None:
+        return name != record.key.name
+    return any(each.name == group for each in record.config.groups)
 
 
 def _named(live: LiveStub, models: ModelsLedger) -> LiveStub:
-    model = owner(live.stub.arguments, models)
+    model = None if live.orphaned else owner(live.stub.arguments, models)
     return live if model == live.model or model is None else msgspec.structs.replace(live, model=model)
 
 
-def _seen(before: LiveStub | None, stub: Stub, observed: Instant, models: ModelsLedger) -> LiveStub:
-    model = owner(stub.arguments, models)
+def _seen(
+    before: LiveStub | None, stub: Stub, observed: Instant, models: ModelsLedger, begun: int
+) -> LiveStub:
     if before is None:
-        first = LiveStub(stub, model, observed)
+        orphaned = stub.process.id.start_ticks < begun
+        first = _named(LiveStub(stub, None, observed, orphaned=orphaned), models)
         return _paused(first, None, stub, observed)
-    named = msgspec.structs.replace(before, stub=stub, model=model or before.model)
+    named = _named(msgspec.structs.replace(before, stub=stub), models)
     return _paused(named, before, stub, observed)
 
 
@@ -249,6 +304,13 @@ def _death(gone: LiveStub, event: Exit) -> DeadStub:
     return DeadStub(event.id, gone.model, gone.stub.arguments.name, event, gone.stub)
 
 
+def _explained(death: DeadStub, event: Exit) -> DeadStub:
+    if death.id != event.id or death.exit.status is not None:
+        return death
+    told = msgspec.structs.replace(death.exit, status=event.status)
+    return msgspec.structs.replace(death, exit=told)
+
+
 def _serving(stub: LiveStub, models: ModelsLedger) -> bool:
     record = models.records.get(stub.model) if stub.model is not None else None
     return (
@@ -263,27 +325,23 @@ def _older(stub: LiveStub, moment: Instant) -> bool:
     return stub.first_seen.mono <= moment.mono
 
 
-def _told_loaded(death: DeadStub, models: ModelsLedger) -> bool:
-    record = models.records.get(death.model) if death.model is not None else None
-    return (
-        record is not None
-        and record.ready
-        and record.statistics_at is not None
-        and record.statistics_at.mono > death.exit.observed.mono
-    )
-
-
 def _counted(exits: dict[tuple[str, str], int], settled: Iterable[DeadStub]) -> dict[tuple[str, str], int]:
     counted = dict(exits)
     for each in settled:
-        named = (each.model.name if each.model else _guess(each), _cause(each))
+        cause = _cause(each)
+        if each.model is None and cause is ExitCause.UNLOAD:
+            # An auto-complete stub that did its work.
+            continue
+        named = (_guess(each) if each.model is None else each.model.name, cause)
         counted[named] = counted.get(named, 0) + 1
     return counted
 
 
 def _guess(death: DeadStub) -> str:
-    found = _INSTANCE.match(death.instance)
-    return found["group"] if found else death.instance
+    # It ended before its model was ever ready.
+    arguments = death.last.arguments
+    key = _by_path(arguments) if arguments.runtime_dir in _PYTHON else None
+    return key.name if key is not None else death.instance.rpartition("_")[0] or death.instance
 
 
 def _cause(death: DeadStub) -> ExitCause:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import fcntl
 import os
+import select
 import struct
 from collections.abc import Callable, Iterable
 
@@ -41,13 +42,18 @@ class ExitWatch:
         """
         wanted = frozenset(wanted)
         for process in self.watched - wanted:
-            self._release(process)
+            if _ended(self._descriptors[process]):
+                # A scan saw the end before this loop was told: only the descriptor knows how it ended.
+                self._exited(process)
+            else:
+                self._release(process)
         for process in wanted - self.watched:
             self._take(process)
 
     def close(self) -> None:
-        """Let go of every descriptor."""
-        self.watch(())
+        """Let go of every descriptor; nobody is told any more."""
+        for process in self.watched:
+            self._release(process)
 
     def _take(self, process: ProcessId) -> None:
         try:
@@ -74,6 +80,12 @@ class ExitWatch:
         descriptor = self._descriptors.pop(process)
         asyncio.get_running_loop().remove_reader(descriptor)
         os.close(descriptor)
+
+
+def _ended(descriptor: int) -> bool:
+    poll = select.poll()
+    poll.register(descriptor, select.POLLIN)
+    return bool(poll.poll(0))
 
 
 def exit_status(process: ProcessId, descriptor: int, proc: Procfs) -> int | None:

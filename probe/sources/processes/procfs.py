@@ -80,11 +80,12 @@ class Procfs:
         self._base = os.fspath(root)
 
     def pids(self) -> list[int]:
-        """Every pid here now; empty where the folder can not be read."""
-        try:
-            return [int(name) for name in os.listdir(self._base) if name.isdecimal()]
-        except OSError:
-            return []
+        """Every pid here now.
+
+        Raises OSError where the folder can not be read (out of file descriptors, for one): that is no
+        sample, and not "nothing runs here".
+        """
+        return [int(name) for name in os.listdir(self._base) if name.isdecimal()]
 
     def stat(self, pid: int) -> Stat | None:
         """The process's ``stat``."""

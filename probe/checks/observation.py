@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import cached_property
 
 import msgspec
 
 from probe.facts.instants import Instant
-from probe.facts.models import ModelVersion
+from probe.facts.models import InstanceKind, ModelVersion
 from probe.ledgers.book import Book
 from probe.ledgers.models import ModelRecord
 from probe.settings import Settings
@@ -24,7 +25,7 @@ class Staleness(msgspec.Struct, frozen=True):
     observed: Instant
 
 
-class Observation(msgspec.Struct, frozen=True):
+class Observation(msgspec.Struct, frozen=True, dict=True):
     """One moment's knowledge; ``stale`` are the sources that it no longer rests on."""
 
     now: Instant
@@ -37,7 +38,20 @@ class Observation(msgspec.Struct, frozen=True):
         """Whether there is a Triton that answered in this epoch and whose process is not known gone."""
         return self.book.server.up and self.book.server.gone is None
 
-    @property
+    @cached_property
+    def has_gpu(self) -> bool | None:
+        """Whether Triton was given a GPU: by what it resolved, by its device nodes, by its own NVML."""
+        configs = (record.config for record in self.book.models.records.values())
+        if any(g.kind is InstanceKind.GPU for config in configs if config is not None for g in config.groups):
+            return True
+        if self.book.server.gpus_told:
+            return True
+        server = self.book.server.server
+        if server is None or server.gpu_minors is None:
+            return None
+        return bool(server.gpu_minors)
+
+    @cached_property
     def required(self) -> frozenset[str]:
         """Models that must be ready: named in the configuration, or by their own ``config.pbtxt``."""
         named = {

@@ -114,7 +114,7 @@ def expectation(seen: Observation, record: ModelRecord, config: ModelConfig) -> 
 
 
 def _automatic(seen: Observation, config: ModelConfig) -> Expectation:
-    given = pod_has_gpu(seen)
+    given = seen.has_gpu
     if not is_explicit(config):
         if given is None:
             return Expectation(
@@ -136,19 +136,6 @@ def _automatic(seen: Observation, config: ModelConfig) -> Expectation:
             return Expectation(Expected.GPU, f"auto: KIND_MODEL of the backend {config.backend}")
         return Expectation(Expected.ANY, "auto: KIND_MODEL leaves the device to the model")
     return Expectation(Expected.CPU, "auto: an explicit KIND_CPU group")
-
-
-def pod_has_gpu(seen: Observation) -> bool | None:
-    """Whether Triton was given a GPU: by what it resolved, by its device nodes, by its own NVML."""
-    records = seen.book.models.records.values()
-    if any(g.kind is InstanceKind.GPU for r in records if r.config is not None for g in r.config.groups):
-        return True
-    if seen.book.server.gpus_told:
-        return True
-    server = seen.book.server.server
-    if server is None or server.gpu_minors is None:
-        return None
-    return bool(server.gpu_minors)
 
 
 def declared(config: ModelConfig) -> str | None:
@@ -228,7 +215,7 @@ def _of_stubs(seen: Observation, record: ModelRecord, config: ModelConfig) -> Ob
         unlisted = f"NVML gives no process list of {', '.join(listless)}." if shown else evidence.why
         if not cpu_only:
             return Verdict.UNKNOWN, (), None, (unlisted,)
-        if is_explicit(config) and pod_has_gpu(seen):
+        if is_explicit(config) and seen.has_gpu:
             why = "It is declared KIND_CPU; its own code may use a GPU all the same, which can not be seen here."
             return Verdict.UNKNOWN, (), None, (why, unlisted)
         return Verdict.CPU, (), None, ("Triton resolved all of its instances to KIND_CPU.",)
@@ -298,7 +285,7 @@ def _fallback(
             "expected_by": wanted.by,
             "instances": sum(group.instances for group in config.groups),
             "backend": config.backend,
-            "pod_has_gpu": pod_has_gpu(seen),
+            "pod_has_gpu": seen.has_gpu,
         },
     )
 

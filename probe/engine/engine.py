@@ -162,14 +162,18 @@ class Engine:
         reading = await self._eyes.triton.poll()
         ok, delivered, error = _grade(reading)
         self._track("triton", began, ok=ok, delivered=delivered, error=error)
-        self._book = self._book.with_poll(reading)
-        self._stirred.ring()
+        before = self._book
+        self._book = before.with_poll(reading)
         suspects = self._publisher.suspects | self._changed
         self._changed = frozenset()
         inquiry = agenda(self._book, self._settings, suspects, self._clock())
         if reading.live and inquiry:
+            if _news(before, self._book):
+                self._stirred.ring()
+            before = self._book
             answers = await self._eyes.triton.inquire(inquiry, budget=self._settings.interval)
             self._book = self._book.with_answers(answers)
+        if _news(before, self._book):
             self._stirred.ring()
 
     async def _watch_processes(self) -> None:
@@ -274,7 +278,8 @@ class Engine:
         after = self._book.evidence
         if before.evidence.mode is not after.evidence.mode or before.looks <= 1:
             self._wake["processes"].ring()
-        self._stirred.ring()
+        if before.last is None or before.last.state is not reading.state or before.last.gpus != reading.gpus:
+            self._stirred.ring()
 
     async def _watch_container(self) -> None:
         while True:
@@ -298,6 +303,23 @@ class Engine:
         self._tracks[name] = self._tracks[name].looked(
             moment, moment.mono - began.mono, ok=ok, delivered=delivered, error=error
         )
+
+
+def _news(before: Book, after: Book) -> bool:
+    # What a poll or an inquiry changes that somebody may be waiting for.  Counters and the times of looks
+    # alone are judged with the next turn that is due anyway.
+    return _told(before) != _told(after)
+
+
+def _told(book: Book) -> tuple[object, ...]:
+    server, models = book.server, book.models
+    states = {
+        key: (each.state, each.reason, each.told_ready, each.exercised_since, each.config)
+        for key, each in models.records.items()
+    }
+    said = (server.epoch, server.up, server.misses, server.reachable, server.ready, server.version)
+    failed = tuple((each.call, each.failure) for each in server.last.failures) if server.last else ()
+    return said, failed, states, models.asked is None, models.index_at is None, book.stubs.dead
 
 
 def _grade(reading: TritonReading) -> tuple[bool, bool, str | None]:

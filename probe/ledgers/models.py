@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import cached_property
 
 import msgspec
 
@@ -56,7 +57,7 @@ class ModelRecord(msgspec.Struct, frozen=True):
         return self.state is ModelState.READY
 
 
-class ModelsLedger(msgspec.Struct, frozen=True):
+class ModelsLedger(msgspec.Struct, frozen=True, dict=True):
     """Every model version that Triton speaks of.
 
     ``vanished`` are those that left the statistics and of which the index has not yet told why.
@@ -76,7 +77,15 @@ class ModelsLedger(msgspec.Struct, frozen=True):
 
     def named(self, name: str) -> tuple[ModelRecord, ...]:
         """Every version of this model."""
-        return tuple(each for each in self.records.values() if each.key.name == name)
+        return self._by_name.get(name, ())
+
+    @cached_property
+    def _by_name(self) -> dict[str, tuple[ModelRecord, ...]]:
+        # Asked for every step of every ensemble: by search, 1,000 models would cost a million looks.
+        named: dict[str, tuple[ModelRecord, ...]] = {}
+        for each in self.records.values():
+            named[each.key.name] = (*named.get(each.key.name, ()), each)
+        return named
 
     @property
     def vanished(self) -> tuple[ModelVersion, ...]:

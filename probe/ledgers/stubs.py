@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from functools import cached_property
 
 import msgspec
 
@@ -60,7 +61,7 @@ class DeadStub(msgspec.Struct, frozen=True):
     believed: bool = False
 
 
-class StubsLedger(msgspec.Struct, frozen=True):
+class StubsLedger(msgspec.Struct, frozen=True, dict=True):
     """Who lives and who died.  ``exits`` counts settled exits by model and cause, over epochs."""
 
     live: dict[ProcessId, LiveStub] = {}
@@ -70,8 +71,16 @@ class StubsLedger(msgspec.Struct, frozen=True):
 
     def of(self, model: ModelVersion) -> tuple[LiveStub, ...]:
         """The live stubs of this version's present load, by instance name."""
-        mine = (each for each in self.live.values() if each.model == model and not each.retired)
-        return tuple(sorted(mine, key=lambda each: (each.stub.arguments.name, each.stub.process.id)))
+        return self._serving.get(model, ())
+
+    @cached_property
+    def _serving(self) -> dict[ModelVersion, tuple[LiveStub, ...]]:
+        # Asked several times for every model in every judgement.
+        found: dict[ModelVersion, tuple[LiveStub, ...]] = {}
+        for each in sorted(self.live.values(), key=_by_instance):
+            if each.model is not None and not each.retired:
+                found[each.model] = (*found.get(each.model, ()), each)
+        return found
 
     def deaths_of(self, model: ModelVersion) -> tuple[DeadStub, ...]:
         """Its dead, latest first."""
@@ -151,7 +160,7 @@ class StubsLedger(msgspec.Struct, frozen=True):
         live = {
             process: msgspec.structs.replace(
                 each,
-                served=each.served or _serving(each, models),
+                served=each.served or _has_served(each, models),
                 retired=each.retired or self._load_ended(each, models),
             )
             for process, each in self.live.items()
@@ -311,7 +320,11 @@ def _explained(death: DeadStub, event: Exit) -> DeadStub:
     return msgspec.structs.replace(death, exit=told)
 
 
-def _serving(stub: LiveStub, models: ModelsLedger) -> bool:
+def _by_instance(live: LiveStub) -> tuple[str, ProcessId]:
+    return live.stub.arguments.name, live.stub.process.id
+
+
+def _has_served(stub: LiveStub, models: ModelsLedger) -> bool:
     record = models.records.get(stub.model) if stub.model is not None else None
     return (
         record is not None

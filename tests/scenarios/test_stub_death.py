@@ -39,6 +39,7 @@ def test_a_killed_stub_closes_ready_while_triton_says_ready_and_a_reload_opens_i
     traffic = threading.Thread(target=ask)
     traffic.start()
     try:
+        first_load = {stub.inside_pid for stub in server.stubs("echo")}
         victim = server.stubs("echo")[0]
         os.kill(victim.pid, signal.SIGKILL)
         closed = probe.wait_code("/readyz", CLOSED, pause=0.002, seconds=3)
@@ -69,15 +70,14 @@ def test_a_killed_stub_closes_ready_while_triton_says_ready_and_a_reload_opens_i
     assert probe.wait_code("/readyz", OPEN).body == "ok"
 
     # The dead instance keeps the old load's other stub alive; it must not cover for a new one.
+    second_load = {stub.inside_pid for stub in server.stubs("echo")} - first_load
+    assert len(second_load) == 2
     probe.wait_until(
         "both new instances to be seen",
-        lambda: (
-            {s.pid for m in probe.status().models for s in m.stubs}
-            == {s.inside_pid for s in server.stubs("echo") if s.inside_pid > victim.inside_pid + 1}
-            or None
-        ),
+        lambda: {stub.pid for model in probe.status().models for stub in model.stubs} == second_load or None,
     )
-    os.kill(max(server.stubs("echo"), key=lambda stub: stub.inside_pid).pid, signal.SIGKILL)
+    newest = next(stub for stub in server.stubs("echo") if stub.inside_pid == max(second_load))
+    os.kill(newest.pid, signal.SIGKILL)
     assert "StubDead echo/1" in probe.wait_code("/readyz", CLOSED, seconds=3).body
 
 

@@ -17,6 +17,7 @@ from probe.engine.eyes import ExitEye, Eyes
 from probe.engine.publishing import Publisher
 from probe.engine.tracking import Track
 from probe.facts.instants import Instant
+from probe.facts.models import ModelState, ModelVersion
 from probe.facts.nvml import NvmlState
 from probe.facts.processes import Exit, ProcessId
 from probe.facts.status import Snapshot
@@ -24,7 +25,7 @@ from probe.facts.triton import CallFailure, Failure, TritonReading
 from probe.kits.clocks import now
 from probe.kits.errands import Errand, OutstandingError
 from probe.kits.tasks import Bell
-from probe.ledgers.book import Book
+from probe.ledgers.book import Book, age
 from probe.ledgers.evidence import listed_pids
 from probe.settings import Settings
 
@@ -32,6 +33,8 @@ SCAN_INTERVAL = 2.0
 """Seconds between scans of ``/proc`` at most: nothing tells an unprivileged process of a new stub."""
 BRISK = 1.0
 """Seconds between polls while Triton is not up: a refused connection costs nobody anything."""
+BRISK_FOR = 30.0
+"""Seconds for which a model that loads is polled at that pace; one that takes longer is not watched for it."""
 TURN = 1.0
 """Seconds between turns of the loop at most; its age is what ``/healthz`` answers by."""
 FINEST = 0.001
@@ -153,9 +156,18 @@ class Engine:
         while True:
             await self._look_at_triton()
             server = self._book.server
-            settled = server.up and server.gone is None and server.reachable
+            settled = server.up and server.gone is None and server.reachable and not self._expecting()
             pace = self._settings.interval if settled else min(BRISK, self._settings.interval)
             await self._wake["triton"].wait(pace)
+
+    def _expecting(self) -> bool:
+        # A model that has just begun to load is looked at briskly: an exit means little until it is ready.
+        moment = self._clock()
+        return any(
+            each.state in (ModelState.LOADING, ModelState.UNKNOWN)
+            and (age(moment, each.since) or 0.0) < BRISK_FOR
+            for each in self._book.models.records.values()
+        )
 
     async def _look_at_triton(self) -> None:
         began = self._clock()
@@ -251,6 +263,9 @@ class Engine:
             if death.model not in versions:
                 self._book = self._book.with_models(self._book.models.without(death.model, observed))
             elif violent:
+                if not self._ready(death.model):
+                    # It became ready after the last poll, of which its death must first be told.
+                    await self._look_at_triton()
                 self._book = self._book.believing(event.id)
             # Else it may be the old stub of a reload, during which Triton never says "not ready": the scan
             # and the poll that are rung for below tell whether a new one has taken its place.
@@ -259,6 +274,10 @@ class Engine:
         self._stirred.ring()
         self._wake["processes"].ring()
         self._wake["triton"].ring()
+
+    def _ready(self, model: ModelVersion) -> bool:
+        record = self._book.models.records.get(model)
+        return record is not None and record.ready
 
     async def _watch_nvml(self) -> None:
         while True:

@@ -9,7 +9,7 @@ from functools import cached_property
 import msgspec
 
 from probe.facts.instants import Instant
-from probe.facts.models import ModelConfig, ModelVersion
+from probe.facts.models import ModelConfig, ModelState, ModelVersion
 from probe.facts.processes import (
     Exit,
     ExitCause,
@@ -207,8 +207,13 @@ class StubsLedger(msgspec.Struct, frozen=True, dict=True):
         if death.model is None:
             return False
         record = models.records.get(death.model)
-        if record is None or not record.ready:
+        if record is None:
             return False
+        if not record.ready:
+            # A stub that began to load may be one of a model that became ready since the last look.
+            since = record.since.mono if record.since is not None else 0.0
+            undecided = record.state in (ModelState.LOADING, ModelState.UNKNOWN)
+            return undecided and not death.believed and death.exit.observed.mono > since
         same = sum(each.stub.arguments.name == death.instance for each in self.of(death.model))
         return same < copies(death.instance, record.config)
 

@@ -1,0 +1,380 @@
+"""A Triton, its processes, its GPUs and its container as the engine's eyes show them, on the loop's time.
+
+The doubles stand at the engine's own seam, :mod:`probe.engine.eyes`: what they show is a small stage that
+a test changes (kill a stub, hang a source), and all engine code above runs as shipped.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Iterable
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+import pytest
+
+from probe.engine import engine as engine_module
+from probe.engine.engine import Engine
+from probe.engine.eyes import Eyes
+from probe.facts.container import ContainerReading, Limit, MemoryUse, ShmUse
+from probe.facts.findings import Finding
+from probe.facts.gates import Gate
+from probe.facts.instants import Instant
+from probe.facts.models import IndexEntry, ModelConfig, ModelState, ModelVersion
+from probe.facts.nvml import NvmlReading, NvmlState
+from probe.facts.processes import Exit, ProcessId, ProcessReading, Server, Stub
+from probe.facts.status import Snapshot
+from probe.facts.triton import CallFailure, Failure, Inquiry, InquiryReading, TritonReading
+from probe.kits.errands import OutstandingError
+from probe.kits.tasks import Bell, guarded
+from probe.settings import Settings
+from tests.worlds import GIB, MIB, START, at, entry, failing, gpu, key, python_model, row, server, stub
+
+T = TypeVar("T")
+KILLED = 9
+"""The wait status of a process that SIGKILL ended."""
+SILENT = "silent"
+UNLOADED = "unloaded"
+
+
+def loop_clock() -> Instant:
+    """The running loop's time, which is virtual under looptime."""
+    return at(asyncio.get_running_loop().time())
+
+
+class HangError(Exception):
+    """A blocking look that does not come back before ``released`` says so."""
+
+    def __init__(self, released: Callable[[], bool]) -> None:
+        super().__init__("hangs")
+        self.released = released
+
+
+class InstantErrand:
+    """An errand on virtual time: work is instant, or raises HangError and is outstanding from then on.
+
+    Real threads take real time, in which a virtual clock would jump to the deadline; they have tests of
+    their own on the real clock.
+    """
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self._hung: HangError | None = None
+        self._since = 0.0
+
+    async def run(self, work: Callable[[], T], deadline: float) -> T:
+        """Do it at once, as :meth:`probe.kits.errands.Errand.run` would."""
+        loop = asyncio.get_running_loop()
+        if self._hung is not None and not self._hung.released():
+            raise OutstandingError(self.name, loop.time() - self._since)
+        try:
+            return work()
+        except HangError as error:
+            self._hung, self._since = error, loop.time()
+        await asyncio.sleep(deadline)
+        raise OutstandingError(self.name, deadline)
+
+    def close(self) -> None:
+        """Nothing to end."""
+
+
+@dataclass
+class Stage:
+    """What there is to see, and how each eye fares: names in ``hung`` never answer, in ``broken`` raise."""
+
+    clock: Callable[[], Instant] = loop_clock
+    server: Server | None = server(pid=10)  # noqa: RUF009  (frozen)
+    up: bool = True
+    ready: bool = True
+    version: str = "2.51.0"
+    configs: dict[str, ModelConfig] = field(default_factory=lambda: {"echo": python_model("echo", 2)})
+    index: tuple[IndexEntry, ...] = ()
+    stubs: tuple[Stub, ...] = (stub(11, "echo_0_0"), stub(12, "echo_0_1"))
+    executions: int = 0
+    mute: bool = False
+    """Triton lets every gRPC call time out."""
+    word: str | CallFailure = ""
+    """What Triton says of a model whose stub exited; empty: what its statistics say."""
+    nvml: NvmlReading | None = None
+    hung: set[str] = field(default_factory=set)
+    broken: set[str] = field(default_factory=set)
+    inquiry_seconds: float = 0.0
+    calls: Counter[str] = field(default_factory=Counter)
+    polls: list[Instant] = field(default_factory=list)
+    inquiries: list[Inquiry] = field(default_factory=list)
+    asked_pids: list[frozenset[int]] = field(default_factory=list)
+    asked_container: list[int | None] = field(default_factory=list)
+    watched: frozenset[ProcessId] = frozenset()
+    closed: set[str] = field(default_factory=set)
+    on_exit: Callable[[Exit], None] | None = None
+
+    def eyes(self) -> Eyes:
+        """The eyes on this stage."""
+        return Eyes(
+            TritonDouble(self), NvmlDouble(self), ProcessDouble(self), ContainerDouble(self), self._exits
+        )
+
+    def exit(self, pid: int, status: int | None = KILLED) -> None:
+        """End a watched process; the kernel tells at once."""
+        told = self.on_exit
+        assert told is not None, "nobody watches exits"
+        gone = next(each for each in self.watched if each.pid == pid)
+        self.stubs = tuple(each for each in self.stubs if each.process.id != gone)
+        if self.server is not None and self.server.process.id == gone:
+            self.server, self.up = None, False
+        told(Exit(gone, self.clock(), status))
+
+    def met(self, name: str) -> None:
+        """One blocking look with this eye."""
+        self.calls[name] += 1
+        if name in self.broken:
+            raise RuntimeError(f"{name} is broken")
+        if name in self.hung:
+            raise HangError(lambda: name not in self.hung)
+
+    async def asked(self, name: str) -> None:
+        """One asynchronous look with this eye."""
+        self.calls[name] += 1
+        if name in self.broken:
+            raise RuntimeError(f"{name} is broken")
+        while name in self.hung:  # noqa: ASYNC110  (a set that tests change tells no event)
+            await asyncio.sleep(0.5)
+
+    def _exits(self, on_exit: Callable[[Exit], None]) -> ExitDouble:
+        self.on_exit = on_exit
+        return ExitDouble(self)
+
+
+class TritonDouble:
+    """Answers as the stage says."""
+
+    def __init__(self, stage: Stage) -> None:
+        self._stage = stage
+
+    async def poll(self) -> TritonReading:
+        """One poll."""
+        stage = self._stage
+        observed = stage.clock()
+        stage.polls.append(observed)
+        await stage.asked("triton")
+        if stage.mute:
+            failures = (failing("live", Failure.TIMEOUT), failing("http_live", Failure.TIMEOUT))
+            return TritonReading(observed, failures=failures)
+        if not stage.up:
+            failures = (failing("live", Failure.REFUSED), failing("http_live", Failure.REFUSED))
+            return TritonReading(observed, failures=failures)
+        statistics = tuple(row(name, success=stage.executions) for name in stage.configs)
+        return TritonReading(
+            observed,
+            live=True,
+            ready=stage.ready,
+            http_live=True,
+            version=stage.version,
+            statistics=statistics,
+            pending=(),
+        )
+
+    async def inquire(self, inquiry: Inquiry, *, budget: float) -> InquiryReading:
+        """Answer everything that is asked."""
+        assert budget > 0
+        stage = self._stage
+        stage.inquiries.append(inquiry)
+        observed = stage.clock()
+        await asyncio.sleep(stage.inquiry_seconds)
+        configs = tuple(stage.configs[each.name] for each in inquiry.configs if each.name in stage.configs)
+        ready = tuple(entry(name, ModelState.READY) for name in stage.configs)
+        return InquiryReading(
+            observed,
+            configs,
+            tuple((each, True) for each in inquiry.readiness),
+            (*ready, *stage.index) if inquiry.index else None,
+        )
+
+    async def still_ready(self, name: str) -> tuple[Instant, tuple[ModelVersion, ...]] | CallFailure:
+        """What ``word`` says, or the truth of the statistics."""
+        stage = self._stage
+        observed = stage.clock()
+        if isinstance(stage.word, CallFailure):
+            return stage.word
+        if stage.word == SILENT:
+            await asyncio.Event().wait()
+        await asyncio.sleep(0.001)
+        if stage.word == UNLOADED or name not in stage.configs:
+            return observed, ()
+        return observed, (key(name),)
+
+    async def close(self) -> None:
+        """Let go, unless this hangs too."""
+        await self._stage.asked("triton-close")
+        self._stage.closed.add("triton")
+
+
+class NvmlDouble:
+    """Shows the stage's reading, or a machine without NVML."""
+
+    def __init__(self, stage: Stage) -> None:
+        self._stage = stage
+
+    async def look(self) -> NvmlReading:
+        """One look."""
+        await self._stage.asked("nvml")
+        told = self._stage.nvml or NvmlReading(START, NvmlState.NO_LIBRARY, "no library")
+        return NvmlReading(
+            self._stage.clock(), told.state, told.detail, driver_version=told.driver_version, gpus=told.gpus
+        )
+
+    async def close(self) -> None:
+        """Let go, unless this hangs too."""
+        await self._stage.asked("nvml-close")
+        self._stage.closed.add("nvml")
+
+
+class ProcessDouble:
+    """Scans the stage."""
+
+    def __init__(self, stage: Stage) -> None:
+        self._stage = stage
+
+    def scan(self, asked: Iterable[int] = ()) -> ProcessReading:
+        """One scan."""
+        stage = self._stage
+        stage.met("processes")
+        asked = frozenset(asked)
+        stage.asked_pids.append(asked)
+        here = {each.process.id.pid for each in stage.stubs}
+        return ProcessReading(stage.clock(), stage.server, stage.stubs, existing_pids=asked & here)
+
+
+class ContainerDouble:
+    """A container with a memory limit."""
+
+    def __init__(self, stage: Stage) -> None:
+        self._stage = stage
+
+    def look(self, pid: int | None) -> ContainerReading:
+        """One look."""
+        self._stage.met("container")
+        self._stage.asked_container.append(pid)
+        return container(self._stage.clock())
+
+
+class ExitDouble:
+    """Remembers who is watched."""
+
+    def __init__(self, stage: Stage) -> None:
+        self._stage = stage
+
+    def watch(self, wanted: Iterable[ProcessId]) -> None:
+        """Watch these."""
+        self._stage.watched = frozenset(wanted)
+
+    def close(self) -> None:
+        """Watch nobody."""
+        self._stage.watched = frozenset()
+        self._stage.closed.add("exits")
+
+
+def container(observed: Instant) -> ContainerReading:
+    """A container with a memory limit, on cgroup v2."""
+    return ContainerReading(
+        observed,
+        cgroup=2,
+        memory=MemoryUse(Limit(float(8 * GIB), "/x/y/memory.max"), 3 * GIB, 2 * GIB, 4 * GIB, 0, 0.5),
+        shm=ShmUse(GIB, MIB),
+        oom_score_adj=996,
+    )
+
+
+def gpu_reading(*pids: int) -> NvmlReading:
+    """One GPU with these processes on it, a GiB each."""
+    shown = gpu("GPU-1", dict.fromkeys(pids, GIB), memory_total_bytes=141 * GIB, memory_used_bytes=2 * GIB)
+    return NvmlReading(START, NvmlState.OK, driver_version="570.1", gpus=(shown,))
+
+
+@dataclass
+class Watch:
+    """A running engine, all snapshots it published, and what its tasks complained of."""
+
+    engine: Engine
+    stage: Stage
+    snapshots: list[Snapshot]
+    complaints: list[tuple[str, Exception]]
+    tasks: dict[str, asyncio.Task[None]]
+    stirred: Bell
+    """Rung at each snapshot."""
+
+    @property
+    def latest(self) -> Snapshot:
+        """What surfaces read now."""
+        return self.engine.board.latest
+
+    @property
+    def now(self) -> float:
+        """Seconds of the loop."""
+        return asyncio.get_running_loop().time()
+
+    def ok(self, gate: Gate) -> bool:
+        """Whether the gate is open now."""
+        return self.latest.status.gates[gate].ok
+
+    def finding(self, reason: str) -> Finding | None:
+        """The first finding of this reason now."""
+        return next((each for each in self.latest.status.findings if each.reason == reason), None)
+
+    def reasons(self) -> set[str]:
+        """The reasons of everything that stands now."""
+        return {each.reason for each in self.latest.status.findings}
+
+    def ever(self, reason: str) -> bool:
+        """Whether any snapshot had a finding of this reason."""
+        return any(each.reason == reason for one in self.snapshots for each in one.status.findings)
+
+    async def until(self, condition: Callable[[], bool], seconds: float = 10.0) -> float:
+        """Wait for a condition; the moment at which it held.  Fails when it does not within the time."""
+        end = self.now + seconds
+        while not condition():
+            assert self.now < end, f"not within {seconds} s; standing: {sorted(self.reasons())}"
+            # Most conditions are about snapshots; others may be seen a moment late.
+            await self.stirred.wait(0.1)
+        return self.now
+
+    async def opened(self) -> Watch:
+        """Wait until every gate is open."""
+        await self.until(lambda: all(map(self.ok, Gate)))
+        return self
+
+
+@contextlib.asynccontextmanager
+async def watching(stage: Stage, settings: Settings | None = None) -> AsyncIterator[Watch]:
+    """Run an engine on this stage, as the daemon does."""
+    snapshots: list[Snapshot] = []
+    complaints: list[tuple[str, Exception]] = []
+    stirred = Bell()
+
+    def keep(snapshot: Snapshot) -> None:
+        snapshots.append(snapshot)
+        stirred.ring()
+
+    engine = Engine(settings or Settings(), stage.eyes(), "1.2.3", clock=stage.clock, on_snapshot=keep)
+
+    def complain(name: str, error: Exception) -> None:
+        complaints.append((name, error))
+
+    tasks = {
+        name: asyncio.create_task(guarded(name, work, complain), name=name) for name, work in engine.tasks()
+    }
+    try:
+        yield Watch(engine, stage, snapshots, complaints, tasks, stirred)
+    finally:
+        for task in tasks.values():
+            task.cancel()
+        await asyncio.gather(*tasks.values(), return_exceptions=True)
+        await engine.close()
+
+
+@pytest.fixture
+def instant_errands(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Do the engine's blocking looks in the loop, so that they agree with virtual time."""
+    monkeypatch.setattr(engine_module, "Errand", InstantErrand)

@@ -1,0 +1,124 @@
+"""The engine on real threads and the real clock: a look that blocks blocks its own thread alone."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator
+
+import msgspec
+import pytest
+
+from probe.engine.engine import Engine
+from probe.engine.eyes import Eyes
+from probe.facts.container import ContainerReading
+from probe.facts.gates import Gate
+from probe.facts.processes import ProcessReading
+from probe.kits.clocks import now
+from probe.settings import Settings
+from tests.engine.doubles import ContainerDouble, ProcessDouble, Stage
+
+
+@pytest.fixture
+def released() -> Iterator[threading.Event]:
+    """What blocked looks wait for; set when the test ends."""
+    event = threading.Event()
+    yield event
+    event.set()
+
+
+class BlockingProcesses(ProcessDouble):
+    """Scans twice, then blocks in the kernel."""
+
+    def __init__(self, stage: Stage, released: threading.Event) -> None:
+        super().__init__(stage)
+        self._released, self._scans = released, 0
+
+    def scan(self, asked: Iterable[int] = ()) -> ProcessReading:
+        """Block from the third scan on."""
+        self._scans += 1
+        if self._scans > 2:
+            self._released.wait()
+        return super().scan(asked)
+
+
+class BlockingContainer(ContainerDouble):
+    """Blocks in the kernel."""
+
+    def __init__(self, stage: Stage, released: threading.Event) -> None:
+        super().__init__(stage)
+        self._released = released
+
+    def look(self, pid: int | None) -> ContainerReading:
+        """Block."""
+        self._released.wait()
+        return super().look(pid)
+
+
+def blocked(stage: Stage, released: threading.Event) -> Eyes:
+    """Eyes of which processes and container block."""
+    return msgspec.structs.replace(
+        stage.eyes(),
+        processes=BlockingProcesses(stage, released),
+        container=BlockingContainer(stage, released),
+    )
+
+
+async def until(condition: Callable[[], bool], seconds: float = 10.0) -> None:
+    """Wait for a condition on the real clock."""
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "the condition did not hold in time"
+        await asyncio.sleep(0.002)
+
+
+async def test_blocked_threads_delay_neither_exits_nor_the_loop_nor_closing(
+    released: threading.Event,
+) -> None:
+    """An exit moves the gate in milliseconds while two looks hang in the kernel, and close waits for none."""
+    stage = Stage(clock=now)
+    engine = Engine(Settings(interval=0.2), blocked(stage, released), "1", clock=now)
+    tasks = [asyncio.create_task(work()) for _, work in engine.tasks()]
+
+    def gates() -> dict[Gate, bool]:
+        return {gate: each.ok for gate, each in engine.board.latest.status.gates.items()}
+
+    await until(lambda: all(gates().values()))
+    await until(lambda: engine._scanner.busy_seconds is not None and engine._scanner.busy_seconds > 0.05)
+    assert engine._reader.busy_seconds is not None
+    turns: list[float] = []
+
+    async def count() -> None:
+        while True:
+            turns.append(time.monotonic())
+            await asyncio.sleep(0.01)
+
+    counting = asyncio.create_task(count())
+    killed = time.monotonic()
+    stage.exit(11)
+    await until(lambda: not gates()[Gate.READY])
+    # The budget is 100 ms; the rest is for a machine that is shared.
+    assert time.monotonic() - killed < 0.5
+    await until(lambda: len(turns) > 5, 2.0)
+    counting.cancel()
+    began = time.monotonic()
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, counting, return_exceptions=True)
+    await engine.close()
+    assert time.monotonic() - began < 1.0
+
+
+async def test_a_look_that_blocks_is_an_error_of_its_source_by_name(released: threading.Event) -> None:
+    """Told in /status, with the age of the look."""
+    stage = Stage(clock=now)
+    engine = Engine(Settings(interval=0.2), blocked(stage, released), "1", clock=now)
+    looking = asyncio.create_task(engine._look_at_container())
+    await until(lambda: engine._reader.busy_seconds is not None)
+    await engine._look_at_container()
+    error = engine._tracks["container"].error
+    assert error is not None
+    assert error.startswith("read-container has not come back for ")
+    looking.cancel()
+    await engine.close()

@@ -4,8 +4,8 @@ Nouns are built by plain functions (``stub``, ``row``, ``config``, ``gpu`` …).
 readings into a book in the order in which they are told; each word stamps its reading with ``now`` and
 then lets a second pass, so that no two readings are of one moment::
 
-    seen = serving(python_model("m", instances=2))      # up, polled, asked, scanned
-    seen = seen.exits("m_0_1", signal=9).polls()        # the kernel tells, then Triton is polled
+    seen = serving(python_model("m", instances=2))          # up, polled, asked, scanned
+    seen = seen.exits("m_0_1", signal=9).scans().polls()    # the kernel tells, then everybody looks
     assert seen.reasons() == ["StubDead"]
 """
 
@@ -44,7 +44,7 @@ from probe.facts.processes import (
 )
 from probe.facts.triton import CallFailure, Failure, InquiryReading, TritonReading
 from probe.ledgers.book import Book
-from probe.ledgers.models import ModelRecord
+from probe.ledgers.models import ModelRecord, ModelsLedger
 from probe.ledgers.stubs import LiveStub
 from probe.settings import Settings
 
@@ -244,6 +244,13 @@ class World(msgspec.Struct, frozen=True):
 
     def polls(self, **reading: Any) -> World:  # noqa: ANN401
         """Triton is polled and answers what this world's rows say, unless the reading says otherwise."""
+        return self._after(self.book.with_poll(self._poll(reading)))
+
+    def polls_into(self, models: ModelsLedger, **reading: Any) -> ModelsLedger:  # noqa: ANN401
+        """A ledger of models after the same poll, whatever the book holds."""
+        return models.with_poll(self._poll(reading))
+
+    def _poll(self, reading: dict[str, Any]) -> TritonReading:
         told = {
             "live": True,
             "ready": True,
@@ -252,10 +259,10 @@ class World(msgspec.Struct, frozen=True):
             "statistics": self.rows,
             **reading,
         }
-        return self._after(self.book.with_poll(TritonReading(self.now, **told)))
+        return TritonReading(self.now, **told)
 
     def fails(self, grpc: Failure, http: Failure | None = None, detail: str = "") -> World:
-        """Triton is polled, gRPC fails so; HTTP likewise unless given (and None in ``silent``)."""
+        """Triton is polled, gRPC fails so; HTTP likewise unless given."""
         failures = (failing("live", grpc, detail), failing("http_live", http or grpc))
         return self._after(self.book.with_poll(TritonReading(self.now, failures=failures)))
 
@@ -264,25 +271,32 @@ class World(msgspec.Struct, frozen=True):
 
         The index names what is loaded unless ``index`` is given; ``index=None`` is no answer.
         """
+        return self._after(self.book.with_answers(self._answers(reading)))
+
+    def asks_into(self, models: ModelsLedger, **reading: Any) -> ModelsLedger:  # noqa: ANN401
+        """A ledger of models after the same inquiry, whatever the book holds."""
+        return models.with_answers(self._answers(reading))
+
+    def _answers(self, reading: dict[str, Any]) -> InquiryReading:
         loaded = tuple(IndexEntry(each.key, ModelState.READY) for each in self.rows)
-        told = {"configs": self.configs, "index": loaded, **reading}
-        return self._after(self.book.with_answers(InquiryReading(self.now, **told)))
+        return InquiryReading(self.now, **{"configs": self.configs, "index": loaded, **reading})
 
     def exits(self, who: str | int, *, signal: int | None = None, code: int | None = None) -> World:
         """The kernel tells that the stub of this instance name or pid (the first of them) exited."""
         gone = next(each for each in self.stubs if who in (each.arguments.name, each.process.id.pid))
-        status = signal if signal is not None else None if code is None else code << 8
         left = tuple(each for each in self.stubs if each is not gone)
-        event = Exit(gone.process.id, self.now, status)
-        return msgspec.structs.replace(self._after(self.book.with_exit(event)), stubs=left)
+        return self.tells_exit(gone.process.id, signal=signal, code=code).having(stubs=left)
+
+    def tells_exit(self, who: ProcessId, *, signal: int | None = None, code: int | None = None) -> World:
+        """The kernel tells that this process exited, whatever is here."""
+        status = signal if signal is not None else None if code is None else code << 8
+        return self._after(self.book.with_exit(Exit(who, self.now, status)))
 
     def server_exits(self, *, signal: int | None = None, code: int | None = None) -> World:
         """The kernel tells that tritonserver exited."""
         if self.server is None:
             raise ValueError("this world has no tritonserver that could exit")
-        status = signal if signal is not None else None if code is None else code << 8
-        event = Exit(self.server.process.id, self.now, status)
-        return msgspec.structs.replace(self._after(self.book.with_exit(event)), server=None)
+        return self.tells_exit(self.server.process.id, signal=signal, code=code).having(server=None)
 
     def believes(self, *pids: int) -> World:
         """Triton was asked about the exits of these pids and did not say that it was an unload."""
@@ -345,6 +359,10 @@ class World(msgspec.Struct, frozen=True):
     def claims(self, judge: Callable[[Observation], Iterable[Claim]] = roster.judge) -> tuple[Claim, ...]:
         """What this check, or all of them, says of this moment."""
         return tuple(judge(self.seen))
+
+    def told(self) -> frozenset[tuple[object, ...]]:
+        """What all checks say, without words and moments: reason, subject, spared gates, severity."""
+        return frozenset((each.reason, each.subject, each.spares, each.severity) for each in self.claims())
 
     def reasons(self, judge: Callable[[Observation], Iterable[Claim]] = roster.judge) -> list[str]:
         """The reasons of its claims in their order."""

@@ -1,0 +1,209 @@
+"""Has Triton each model ready, and is the reason why not the right one?"""
+
+from __future__ import annotations
+
+import pytest
+
+from probe.checks.models import judge
+from probe.facts.container import ContainerReading, MemoryUse
+from probe.facts.findings import Action
+from probe.facts.gates import Gate
+from probe.facts.models import ModelState
+from probe.facts.triton import Failure
+from probe.settings import Settings
+from probe.settings.schema import ModelsSettings
+from tests.worlds import START, World, entry, failing, key, python_model, row, server, serving
+
+M = python_model("m")
+REQUIRED = Settings(models=ModelsSettings(required=("m",)))
+
+
+def without(state: ModelState, reason: str = "", *, settings: Settings = Settings()) -> World:  # noqa: B008
+    """The model left, and the index says so."""
+    seen = serving(M, settings=settings).without_model("m").having(stubs=()).polls()
+    return seen.asks(index=(entry("m", state, reason),))
+
+
+def reasons(seen: World) -> list[str]:
+    """What this check says."""
+    return seen.reasons(judge)
+
+
+@pytest.mark.parametrize(
+    ("state", "reason", "free", "required"),
+    [
+        (ModelState.LOADING, "", ["ModelLoading"], ["ModelLoading"]),
+        (ModelState.UNLOADING, "", [], ["ModelNotReady"]),
+        (ModelState.UNAVAILABLE, "unloaded", [], ["ModelNotReady"]),
+        (ModelState.UNAVAILABLE, "", [], ["ModelNotReady"]),
+        (ModelState.UNAVAILABLE, "Internal: no", ["ModelLoadFailed"], ["ModelLoadFailed"]),
+        (ModelState.UNKNOWN, "", [], ["ModelNotReady"]),
+    ],
+)
+def test_each_state_of_the_index_has_its_reason(
+    state: ModelState, reason: str, free: list[str], required: list[str]
+) -> None:
+    """An unload on demand is nobody's fault unless the model is required."""
+    assert reasons(without(state, reason)) == free
+    assert reasons(without(state, reason, settings=REQUIRED)) == required
+
+
+def test_nothing_is_said_of_models_before_triton_answered_or_after_it_ended() -> None:
+    """Its state is told by the server's check alone."""
+    assert reasons(World(settings=REQUIRED).scans().fails(Failure.REFUSED)) == []
+    assert reasons(without(ModelState.LOADING).having(server=server()).scans().server_exits()) == []
+
+
+def test_a_load_that_somebody_requires_fails_ready_and_another_does_not() -> None:
+    """A model may load beside those that serve."""
+    claim = without(ModelState.LOADING).later(30).only("ModelLoading")
+    assert claim.spares == {Gate.READY}
+    assert "for 31 s so far" in claim.message
+    wanted = without(ModelState.LOADING, settings=REQUIRED).only("ModelLoading")
+    assert wanted.spares == frozenset()
+    assert wanted.evidence == {"required": True}
+
+
+def test_a_further_version_that_loads_beside_a_ready_one_is_not_told() -> None:
+    """The model serves."""
+    seen = serving(M, settings=REQUIRED).asks(index=(entry("m", ModelState.LOADING, version="2"),))
+    assert reasons(seen) == []
+
+
+@pytest.mark.parametrize("serves", [True, False])
+def test_a_failed_load_fails_ready_unless_another_version_serves(*, serves: bool) -> None:
+    """It is told either way, with Triton's own text."""
+    text = "Internal: ImportError: no module named torch\n\nAt:\n  model.py(1): <module>"
+    seen = serving(*([M] if serves else [])).asks(
+        index=(entry("m", ModelState.UNAVAILABLE, text, version="2"),)
+    )
+    claim = seen.only("ModelLoadFailed")
+    assert claim.spares == (frozenset((Gate.READY,)) if serves else frozenset())
+    assert ("Another version" in claim.message) == serves
+    assert claim.evidence == {"cause": "model_code", "triton": text}
+    assert "(model_code)" in claim.message
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("Internal: Stub process 'm_0_0' is not healthy.", True),
+        ("Internal: Unable to initialize shared memory key 'x'. Error: No space left on device", True),
+        ("Internal: something else", False),
+    ],
+)
+def test_a_stub_that_died_in_a_load_is_never_passed_on_bare(text: str, *, told: bool) -> None:
+    """What was seen beside it belongs to it."""
+    seen = without(ModelState.UNAVAILABLE, text)
+    assert ("beside it" in seen.only("ModelLoadFailed").message) is False
+    killed = seen.contained(memory=MemoryUse(oom_kills=2))
+    assert ("has killed 2 processes" in killed.only("ModelLoadFailed").message) == told
+
+
+def test_the_moment_of_a_claim_is_that_of_the_index() -> None:
+    """It went into this state then."""
+    seen = without(ModelState.UNAVAILABLE, "Internal: no")
+    assert seen.later(100).only("ModelLoadFailed").observed == seen.book.models.index_at
+
+
+# Required
+
+
+def test_a_required_model_that_nobody_has_is_missing() -> None:
+    """With where Triton looks for models."""
+    seen = serving(settings=REQUIRED, server=server("--model-repository=/more", "--model-store", "/old"))
+    claim = seen.only("ModelMissing")
+    assert claim.subject.model == "m"
+    assert claim.evidence == {"repositories": "/models /more /old"}
+    assert reasons(seen) == ["ModelMissing"]
+
+
+def test_a_missing_model_of_a_server_that_can_not_be_seen_is_missing_all_the_same() -> None:
+    """Its repositories are unknown."""
+    seen = serving(settings=REQUIRED, server=None)
+    assert seen.only("ModelMissing").evidence == {"repositories": None}
+
+
+def test_a_required_model_of_the_repository_that_was_never_loaded_is_told_so() -> None:
+    """The remedy loads it."""
+    seen = serving(settings=REQUIRED).asks(index=(entry("m", ModelState.UNKNOWN, version=""),))
+    claim = seen.only("ModelNotReady")
+    assert "never loaded" in claim.message
+    assert claim.action is Action.RELOAD_MODEL
+    assert "--load-model=m" in claim.remedy
+
+
+def test_an_index_that_is_not_answered_makes_nothing_missing() -> None:
+    """What is not known is not ready; it may be there."""
+    seen = World(server=server(), settings=REQUIRED).scans().polls()
+    assert reasons(seen) == []
+    seen = seen.asks(index=None, failures=(failing("index", Failure.TIMEOUT),))
+    assert "is not answered" in seen.only("ModelNotReady").message
+    assert reasons(seen) == ["ModelNotReady"]
+
+
+def test_what_just_left_the_statistics_is_not_judged_before_the_index_was_asked() -> None:
+    """It may be loading, which has another reason."""
+    seen = serving(M, settings=REQUIRED).without_model("m").polls()
+    assert reasons(seen) == []
+    assert reasons(seen.asks(index=None)) == ["ModelNotReady"]
+    assert "does not tell" in seen.asks(index=None).only("ModelNotReady").message
+
+
+def test_one_ready_version_is_enough_for_a_required_model() -> None:
+    """The other was unloaded."""
+    seen = serving(M, python_model("m", version="2"), settings=REQUIRED).having(rows=(row("m", "2"),)).polls()
+    assert reasons(seen.asks(index=(entry("m", ModelState.UNAVAILABLE, "unloaded"),))) == []
+
+
+@pytest.mark.parametrize(("written", "wanted"), [("true", True), ("Yes", True), ("1", True), ("no", False), ("", False)])
+def test_a_model_may_require_itself(written: str, *, wanted: bool) -> None:
+    """By a parameter of its config.pbtxt, remembered after it left."""
+    own = python_model("m", parameters={"triton_probe.required": written})
+    seen = serving(own, python_model("n")).without_model("m").having(stubs=()).polls()
+    seen = seen.asks(index=(entry("m", ModelState.UNAVAILABLE, "unloaded"),))
+    assert reasons(seen) == (["ModelNotReady"] if wanted else [])
+
+
+def test_of_an_ignored_model_nothing_is_said() -> None:
+    """Not even that it is missing."""
+    ignoring = Settings(models=ModelsSettings(required=("m",), ignore=("m", "x")))
+    assert reasons(serving(settings=ignoring)) == []
+    assert reasons(without(ModelState.UNAVAILABLE, "Internal: no", settings=ignoring)) == []
+
+
+# Told not ready
+
+
+def test_a_model_that_triton_itself_says_is_not_ready_is_told() -> None:
+    """``is_ready()`` on 26.03, dead instances on 25.12."""
+    seen = serving(M).asks(readiness=((key("m"), False),))
+    claim = seen.only("ModelNotReady")
+    assert "answers ModelReady with false" in claim.message
+    assert claim.observed == seen.book.models.asked
+    assert claim.evidence == {"triton_version": "2.51.0"}
+    assert reasons(seen.asks(readiness=((key("m"), True),))) == []
+
+
+def test_a_witnessed_death_says_it_better() -> None:
+    """StubDead carries the cause, and one trouble is told once."""
+    seen = serving(M).exits(100, signal=9).scans().polls().asks(readiness=((key("m"), False),))
+    assert seen.reasons() == ["StubDead"]
+    assert "says so too" in seen.only("StubDead").message
+
+
+def test_a_reload_remedy_is_one_that_works_here() -> None:
+    """A model is reloaded alone only in explicit mode."""
+    answers = {"readiness": ((key("m"), False),)}
+    alone = serving(M, server=server("--model-control-mode=explicit")).asks(**answers)
+    assert "models/m/unload" in alone.only("ModelNotReady").remedy
+    for other in (server(), server("--model-control-mode", "poll"), None):
+        assert "Restart the Triton container" in serving(M, server=other).asks(**answers).only("ModelNotReady").remedy
+
+
+def test_a_reading_of_the_container_without_trouble_adds_nothing() -> None:
+    """An empty reading is silence."""
+    seen = without(ModelState.UNAVAILABLE, "Internal: Stub process 'm_0_0' is not healthy.").contained()
+    assert seen.book.container == ContainerReading(seen.now.shifted(-1))
+    assert "beside" not in seen.only("ModelLoadFailed").message
+    assert START.mono < seen.now.mono

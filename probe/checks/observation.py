@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from functools import cached_property
+from urllib.parse import quote
 
 import msgspec
 
@@ -92,9 +93,13 @@ class Observation(msgspec.Struct, frozen=True, dict=True):
         """How to get a model's instances back, in the reader's terms."""
         if self.explicit_control:
             http = self.settings.triton.http
+            path = f"/v2/repository/models/{quote(model, safe='')}"
+            base = (
+                f"--unix-socket {http[5:]} http://localhost" if http.startswith("unix:") else f"http://{http}"
+            )
             return (
-                f"Reload the model: curl -X POST http://{http}/v2/repository/models/{model}/unload && "
-                f"curl -X POST http://{http}/v2/repository/models/{model}/load"
+                f"Reload the model: curl -X POST {base}{path}/unload && curl -X POST {base}{path}/load "
+                "(the unload may never end after a death; the load works all the same)"
             )
         return (
             "Restart the Triton container: this Triton does not run with "

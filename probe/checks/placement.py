@@ -22,6 +22,8 @@ from probe.settings import Policy
 
 _GPU_WITHOUT_KIND_GPU = frozenset(("tensorrtllm",))
 """Backends that take GPUs although their groups say KIND_CPU (tensorrtllm_backend, docs/llmapi.md)."""
+_CPU_ONLY = frozenset(("openvino",))
+"""Backends that refuse KIND_GPU; openvino's TARGET_DEVICE=GPU means another vendor's (``openvino.cc``)."""
 _MULTI_GPU = frozenset(("vllm", "tensorrtllm", "pytorch", "tensorflow"))
 """Backends whose KIND_MODEL groups choose GPUs themselves."""
 _OF_POLICY = {Policy.GPU: Expected.GPU, Policy.CPU: Expected.CPU, Policy.ANY: Expected.ANY}
@@ -50,7 +52,7 @@ def judge(seen: Observation) -> Iterator[Claim]:
         yield from _fallback(seen, record, config, wanted, placement)
         yield from _unused(seen, record, wanted, placement)
         if not is_explicit(config) and not wanted.indifferent:
-            yield _implicit(seen, record, config)
+            yield _implicit(seen, record, config, wanted)
         if placement.verdict is Verdict.UNKNOWN:
             yield Claim(
                 "PlacementUnknown",
@@ -71,9 +73,15 @@ def placement_of(
     """
     config = record.config
     if config is None:
+        entry = seen.settings.placement.models.get(record.key.name)
+        policy = (
+            entry.device
+            if entry is not None and entry.device is not None
+            else seen.settings.placement.default
+        )
         return Placement(
             Verdict.UNKNOWN,
-            Expected.ANY,
+            _OF_POLICY.get(policy, Expected.ANY),
             None,
             None,
             (),
@@ -115,6 +123,8 @@ def expectation(seen: Observation, record: ModelRecord, config: ModelConfig) -> 
 
 def _automatic(seen: Observation, config: ModelConfig) -> Expectation:
     given = seen.has_gpu
+    if config.backend in _CPU_ONLY:
+        return Expectation(Expected.CPU, f"auto: the backend {config.backend} runs on the CPU")
     if not is_explicit(config):
         if given is None:
             return Expectation(
@@ -266,17 +276,20 @@ def _fallback(
     resolved_to_cpu = declared(config) == InstanceKind.CPU.value
     if wanted.expected is not Expected.GPU or not resolved_to_cpu or placement.verdict is not Verdict.CPU:
         return
+    written = is_explicit(config)
     why = (
-        "its config.pbtxt has no instance_group, and Triton saw no usable GPU when it loaded it"
-        if not is_explicit(config)
-        else "its instance_group says KIND_CPU"
+        "its instance_group says KIND_CPU"
+        if written
+        else "its config.pbtxt has no instance_group, and Triton saw no usable GPU when it loaded it"
     )
+    line = f"instance_group [ {{ count: {_count(config)} kind: KIND_GPU }} ]"
+    file = _config_file(seen, record)
+    cure = f"Change the instance_group in {file} to: {line}" if written else f"Add to {file} the line: {line}"
     yield Claim(
         "CpuFallback",
         _subject(record),
         f"The model is meant for a GPU ({wanted.by}) and Triton loaded it on the CPU: {why}.",
-        f"Add to {_config_file(seen, record)} the line: instance_group [ {{ count: {_count(config)} kind: KIND_GPU }} ]"
-        " (then a load without a GPU fails instead of falling back), and see that the Triton container has a GPU "
+        f"{cure} (then a load without a GPU fails instead of falling back), and see that Triton's container has a GPU "
         "(resources.limits: nvidia.com/gpu: 1) and that nvidia-smi works in it.",
         record.config_at or seen.now,
         {
@@ -293,10 +306,8 @@ def _fallback(
 def _unused(
     seen: Observation, record: ModelRecord, wanted: Expectation, placement: Placement
 ) -> Iterator[Claim]:
-    meant = placement.declared == InstanceKind.GPU.value or (
-        wanted.expected is Expected.GPU and placement.declared == InstanceKind.MODEL.value
-    )
-    if not meant or placement.verdict is not Verdict.CPU:
+    may_use = placement.declared in (InstanceKind.GPU.value, InstanceKind.MODEL.value)
+    if wanted.expected is not Expected.GPU or not may_use or placement.verdict is not Verdict.CPU:
         return
     good = seen.book.evidence.good
     yield Claim(
@@ -319,15 +330,17 @@ def _observed(good: NvmlReading | None, otherwise: Instant) -> Instant:
     return good.observed if good is not None else otherwise
 
 
-def _implicit(seen: Observation, record: ModelRecord, config: ModelConfig) -> Claim:
+def _implicit(seen: Observation, record: ModelRecord, config: ModelConfig, wanted: Expectation) -> Claim:
     kind = declared(config) or "auto"
+    # What policy wants is to be written down, not what a start without a GPU happened to give.
+    meant = wanted.expected.value if wanted.expected is not Expected.ANY else kind
     return Claim(
         "PlacementImplicit",
         _subject(record),
         f"No instance_group is written for it; Triton resolved it to KIND_{kind.upper()} by what it saw when it "
         "loaded it, and the next start may place it elsewhere.",
         f"Write the placement down in {_config_file(seen, record)}: "
-        f"instance_group [ {{ count: {_count(config)} kind: KIND_{kind.upper()} }} ]",
+        f"instance_group [ {{ count: {_count(config)} kind: KIND_{meant.upper()} }} ]",
         record.config_at or seen.now,
         {"resolved": kind},
     )

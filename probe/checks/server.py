@@ -8,6 +8,7 @@ from probe.checks.observation import Observation
 from probe.facts.findings import SERVER, Action, Claim
 from probe.facts.gates import Gate
 from probe.facts.instants import Instant
+from probe.facts.processes import ProcessState
 from probe.facts.triton import CallFailure, Failure, TritonReading
 from probe.ledgers.server import ServerLedger
 
@@ -16,7 +17,7 @@ _NEEDED = ("ready", "statistics")
 
 
 def judge(seen: Observation) -> Iterator[Claim]:
-    """At most one claim: the state of the server is one."""
+    """What is wrong with the server now; a claim that waits for its looks displaces none that stands."""
     server = seen.book.server
     if server.last is None or server.seen is None:
         waiting = "Triton" if server.last is None else "processes"
@@ -30,20 +31,22 @@ def judge(seen: Observation) -> Iterator[Claim]:
             f"tritonserver (pid {_pid(server)}) ended{_how(server)} before its ports opened.",
             "Read Triton's log: with --exit-on-error=true, its default, any model that fails to load ends it.",
         )
-    elif server.misses:
-        yield _hung(seen, server, server.last)
-    elif server.told is None:
-        failed = server.last.failed("live")
-        why = f": {failed.detail or failed.failure.value}" if failed is not None else ""
-        yield _initializing(seen, f"Triton has not answered yet{why}.")
-    elif server.told.live is None:
-        yield _silent(seen, server, server.told)
     else:
-        yield from _answering(seen, server.told)
+        if server.misses:
+            yield _hung(seen, server, server.last)
+        if server.told is None:
+            failed = server.last.failed("live")
+            why = f": {failed.detail or failed.failure.value}" if failed is not None else ""
+            yield _initializing(seen, f"Triton has not answered yet{why}.")
+        elif server.told.live is None:
+            yield from _silent(seen, server, server.told)
+        else:
+            yield from _answering(seen, server, server.told)
 
 
-def _answering(seen: Observation, told: TritonReading) -> Iterator[Claim]:
+def _answering(seen: Observation, server: ServerLedger, told: TritonReading) -> Iterator[Claim]:
     models = seen.book.models
+    complete = models.statistics_at is not None and models.asked is not None
     refused = (each for each in told.failures if each.failure is Failure.RESTRICTED)
     restricted = next((each for each in refused if each.call in _NEEDED), None)
     restricted = restricted or next(iter(models.restricted.values()), None)
@@ -54,23 +57,41 @@ def _answering(seen: Observation, told: TritonReading) -> Iterator[Claim]:
             "Triton answers that it is not live: it is still initializing, or its initialization failed.",
             "Wait for its first models; where it stays so, read Triton's log.",
         )
-    elif restricted is not None:
+        return
+    if restricted is not None:
         yield _restricted(told, restricted)
-    elif models.statistics_at is None or models.asked is None:
+    if server.http_refusals > 1:
+        yield _draining(seen, server, told)
+    if not complete:
         failed = told.failures[0] if told.failures else None
         why = f": {failed.call}: {failed.detail or failed.failure.value}" if failed is not None else ""
         yield _initializing(seen, f"Triton answers and has not told of its models yet{why}.")
 
 
-def _silent(seen: Observation, server: ServerLedger, told: TritonReading) -> Claim:
+def _draining(seen: Observation, server: ServerLedger, told: TritonReading) -> Claim:
+    return Claim(
+        "TritonDown",
+        SERVER,
+        f"Triton answered over HTTP at {seen.settings.triton.http} and refuses connections there now, while gRPC "
+        "still answers: it is shutting down, or it lost its HTTP server.",
+        "A Triton that was told to stop closes its HTTP port first and waits up to --exit-timeout-secs for "
+        "requests in flight; nothing is to be done then.",
+        told.observed,
+        {"pid": _pid(server), "http": seen.settings.triton.http},
+        # It answers over gRPC: nothing says that a restart would cure anything.
+        spares=frozenset((Gate.LIVE,)),
+    )
+
+
+def _silent(seen: Observation, server: ServerLedger, told: TritonReading) -> Iterator[Claim]:
     failed = told.failed("live")
     failure = failed.failure if failed is not None else Failure.REFUSED
-    if failure is Failure.RESTRICTED:
-        return _restricted(told, failed)
-    if failure is Failure.TLS:
-        return _tls(seen, told, failed)
-    if failure is Failure.REFUSED and told.http_live:
-        return _starting(
+    if failure in (Failure.RESTRICTED, Failure.TLS):
+        yield _restricted(told, failed) if failure is Failure.RESTRICTED else _tls(seen, told, failed)
+        if seen.book.models.statistics_at is None:
+            yield _initializing(seen, "Triton has not told of its models yet.")
+    elif failure is Failure.REFUSED and told.http_live:
+        yield _starting(
             seen,
             told,
             f"Triton answers over HTTP at {seen.settings.triton.http}, and nothing listens for gRPC at "
@@ -78,9 +99,11 @@ def _silent(seen: Observation, server: ServerLedger, told: TritonReading) -> Cla
             "Set triton.grpc to the address that Triton was given (--grpc-address, --grpc-port), or start "
             "it with --allow-grpc=true.",
         )
-    if server.up and server.alive:
-        return _closing(seen, server, told, failure)
-    return _starting(seen, told, _not_open(seen, server), "Wait: ports open when the models are loaded.")
+    elif server.up and server.alive:
+        yield _closing(seen, server, told, failure)
+    else:
+        wait = "Wait: ports open when the models are loaded."
+        yield _starting(seen, told, _not_open(seen, server), wait)
 
 
 def _initializing(seen: Observation, message: str) -> Claim:
@@ -95,6 +118,12 @@ def _not_open(seen: Observation, server: ServerLedger) -> str:
         return (
             f"tritonserver (pid {_pid(server)}) is there and has not opened {address} yet: it opens its ports "
             "when its first models are loaded."
+        )
+    others = seen.book.processes.other_servers if seen.book.processes is not None else 0
+    if others:
+        return (
+            f"Nothing listens at {address}; {others} tritonserver process{'es' if others > 1 else ''} to be seen "
+            "here were told other ports (triton.grpc has to be their --grpc-port)."
         )
     return f"Nothing listens at {address}, and no tritonserver process is to be seen from here."
 
@@ -141,19 +170,25 @@ def _closing(seen: Observation, server: ServerLedger, last: TritonReading, failu
 
 def _hung(seen: Observation, server: ServerLedger, last: TritonReading) -> Claim:
     process = server.server.process if server.server is not None else None
-    state = f" and is {process.state.value}" if process is not None else ""
-    # Without sight of the process nobody can say that a restart would cure it.
-    spares = frozenset() if process is not None else frozenset((Gate.LIVE,))
+    stopped = process is not None and process.state is ProcessState.STOPPED
+    who = (
+        f"tritonserver (pid {_pid(server)}) is alive and is {process.state.value}"
+        if process is not None
+        else "Triton accepts connections"
+    )
+    both = "gRPC and HTTP liveness both" if server.http_up else "gRPC liveness (HTTP never answered)"
+    # Where its process can not be seen, or HTTP never was there to agree, nobody can say that a restart
+    # would cure it; one that is stopped is past doubt.
+    sure = stopped or (process is not None and server.http_up)
     return Claim(
         "TritonHung",
         SERVER,
-        f"tritonserver (pid {_pid(server)}) is alive{state}; gRPC and HTTP liveness both got no answer within "
-        f"{seen.settings.triton.timeout:g} s, {server.misses} looks in a row.",
+        f"{who}; {both} got no answer within {seen.settings.triton.timeout:g} s, {server.misses} looks in a row.",
         "A stopped process can be continued (kill -CONT); a deadlocked one needs a restart of the Triton "
         "container. A container without CPU time looks the same: see cpu.throttled_seconds in /status.",
         last.observed,
         {"pid": _pid(server), "state": process.state.value if process else None, "misses": server.misses},
-        spares=spares,
+        spares=frozenset() if sure else frozenset((Gate.LIVE,)),
     )
 
 

@@ -142,12 +142,22 @@ def _frozen(seen: Observation, record: ModelRecord, stub: LiveStub) -> Claim:
     )
 
 
+def _may_be_of(stub: LiveStub, record: ModelRecord) -> bool:
+    if stub.model is not None or stub.orphaned or record.config is None:
+        return False
+    group = stub.stub.arguments.name.rpartition("_")[0]
+    return not stub.stub.arguments.name or any(each.name == group for each in record.config.groups)
+
+
 def _unexplained(seen: Observation, record: ModelRecord, explained: int) -> Claim | None:
     stubs = seen.book.stubs
     expected = stubs.expected(record.key, record.config)
     if expected is None or stubs.scanned is None or record.ready_since is None or not seen.book.server.alive:
         return None
-    told = max(record.ready_since.mono, record.config_at.mono if record.config_at else 0.0)
+    told = max(record.ready_since.mono, record.config_since.mono if record.config_since else 0.0)
+    if any(_may_be_of(each, record) for each in stubs.live.values()):
+        # A stub that no model could be found for may be the one: then nothing is known to be missing.
+        return None
     unsettled = len(stubs.deaths_of(record.key)) - explained
     missing = expected - len(stubs.of(record.key)) - explained - unsettled
     # Only a scan that began after Triton said "ready" can miss a stub.

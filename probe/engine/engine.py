@@ -336,7 +336,15 @@ def _told(book: Book) -> tuple[object, ...]:
         key: (each.state, each.reason, each.told_ready, each.exercised_since, each.config)
         for key, each in models.records.items()
     }
-    said = (server.epoch, server.up, server.misses, server.reachable, server.ready, server.version)
+    said = (
+        server.epoch,
+        server.up,
+        server.misses,
+        server.reachable,
+        server.ready,
+        server.version,
+        server.http_refusals > 1,
+    )
     failed = tuple((each.call, each.failure) for each in server.last.failures) if server.last else ()
     return said, failed, states, models.asked is None, models.index_at is None, book.stubs.dead
 

@@ -171,6 +171,7 @@ class Publisher:
             status=status,
             tallies=self._tallies,
             transitions=self._history,
+            repository_told=seen.book.models.index_at is not None,
             known_models=seen.book.models.known | frozenset(seen.settings.models.required),
         )
 

@@ -61,7 +61,8 @@ def of_gates(
     """Gates that opened or failed, with the reason that failed them first."""
     for gate in Gate:
         was, now_is = before.records.get(gate), after.records[gate]
-        if was is not None and was.ok == now_is.ok:
+        # The first state is no transition, and the metrics count none.
+        if was is None or was.ok == now_is.ok:
             continue
         failing = [finding for finding in findings if gate in finding.gates]
         first = failing[0] if failing else None

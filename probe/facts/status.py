@@ -252,3 +252,5 @@ class Snapshot(msgspec.Struct, frozen=True):
     transitions: tuple[Transition, ...] = ()
     """The last 500, newest first."""
     known_models: frozenset[str] = frozenset()
+    repository_told: bool = False
+    """Whether Triton has listed its repository in this epoch: before, a name can not be called unknown."""

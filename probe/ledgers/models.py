@@ -45,6 +45,8 @@ class ModelRecord(msgspec.Struct, frozen=True):
     """When this load was first seen to have executed something."""
     config: ModelConfig | None = None
     config_at: Instant | None = None
+    config_since: Instant | None = None
+    """Since when its configuration is as it is: reading it again changes nothing."""
     told_ready: bool | None = None
     told_ready_at: Instant | None = None
     pending: int | None = None
@@ -126,8 +128,12 @@ class ModelsLedger(msgspec.Struct, frozen=True, dict=True):
         records = dict(self.records)
         for config in reading.configs:
             if config.key in records:
+                before = records[config.key]
                 records[config.key] = msgspec.structs.replace(
-                    records[config.key], config=config, config_at=reading.observed
+                    before,
+                    config=config,
+                    config_at=reading.observed,
+                    config_since=before.config_since if before.config == config else reading.observed,
                 )
         for key, told in reading.readiness:
             if key in records:
@@ -202,8 +208,12 @@ def _counted(
     failure = row.failure - (base.failure if base else 0)
     inferences = row.compute_infer_count - (base.compute_infer_count if base else 0)
     compute_ns = row.compute_infer_ns - (base.compute_infer_ns if base else 0)
-    last = row.last_inference_ms / 1000 if row.last_inference_ms else None
-    if last is None and success > 0:
+    last = None
+    if success > 0 and not failure:
+        # Triton's last_inference moves with failed requests too (seen in 24.10): it is the time of a success
+        # only where nothing but successes happened.
+        last = row.last_inference_ms / 1000 if row.last_inference_ms else observed.wall
+    elif success > 0 and (base is not None or reloaded):
         last = observed.wall
     fresh = reloaded or not record.ready
     exercised = None if fresh else record.exercised_since

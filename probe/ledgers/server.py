@@ -31,6 +31,10 @@ class ServerLedger(msgspec.Struct, frozen=True):
     """The last poll, whatever it brought."""
     told: TritonReading | None = None
     """The last poll that said something definite of the server: an answer, or why there is none."""
+    http_up: bool = False
+    """Whether HTTP answered in this epoch."""
+    http_refusals: int = 0
+    """How many looks in a row HTTP, which had answered, refused while gRPC answered."""
     gpus_told: bool = False
     """Whether Triton's own metrics showed a GPU in this epoch."""
     misses: int = 0
@@ -81,6 +85,7 @@ class ServerLedger(msgspec.Struct, frozen=True):
             polled=self.polled,
             last=self.last if self.process is None else None,
             told=self.told if self.process is None else None,
+            http_up=self.http_up and self.process is None,
             gpus_told=self.gpus_told and self.process is None,
             version=self.version if self.process is None else None,
             ready=self.ready if self.process is None else None,
@@ -100,7 +105,12 @@ class ServerLedger(msgspec.Struct, frozen=True):
             not self.ever_seen and self.up and self.refused and reading.live is not None and self.epoch > 0
         )
         first = self.epoch == 0 and reading.live is not None
-        timed_out = _timed_out(reading, "live") and _timed_out(reading, "http_live")
+        http_up = (self.http_up and not came_back) or reading.http_live is not None
+        # Where HTTP never answered (--allow-http=false, another port) it can not be asked to agree.
+        timed_out = _failed(reading, "live", Failure.TIMEOUT) and (
+            _failed(reading, "http_live", Failure.TIMEOUT) or not http_up
+        )
+        refused = http_up and _failed(reading, "http_live", Failure.REFUSED) and reading.live is not None
         answered = reading.live is not None and self.gone is None
         return msgspec.structs.replace(
             self,
@@ -109,6 +119,8 @@ class ServerLedger(msgspec.Struct, frozen=True):
             polled=reading.observed,
             last=reading,
             told=reading if _definite(reading) else self.told,
+            http_up=http_up,
+            http_refusals=self.http_refusals + 1 if refused else 0,
             gpus_told=bool(reading.gpu_memory_used) or (self.gpus_told and not came_back),
             up=self.up or answered,
             misses=self.misses + 1 if timed_out else 0,
@@ -125,6 +137,6 @@ def _definite(reading: TritonReading) -> bool:
     return reading.live is not None or (failed is not None and failed.failure in _DEFINITE)
 
 
-def _timed_out(reading: TritonReading, call: str) -> bool:
+def _failed(reading: TritonReading, call: str, how: Failure) -> bool:
     failed = reading.failed(call)
-    return failed is not None and failed.failure is Failure.TIMEOUT
+    return failed is not None and failed.failure is how

@@ -252,7 +252,7 @@ def owner(arguments: StubArguments, models: ModelsLedger) -> ModelVersion | None
     if record is not None:
         return key if _calls(record, arguments.name, group) else None
     if arguments.runtime_dir in _PYTHON:
-        return None
+        return _by_group(key, group, models)
     backend = arguments.runtime_dir.rstrip("/").rpartition("/")[2]
     for key, record in models.records.items():
         config = record.config
@@ -263,6 +263,22 @@ def owner(arguments: StubArguments, models: ModelsLedger) -> ModelVersion | None
         ):
             return key
     return None
+
+
+def _by_group(key: ModelVersion | None, group: str, models: ModelsLedger) -> ModelVersion | None:
+    # A repository in an object store is copied to a folder of a random name, which is no model's: then the
+    # version and the group's name must do, where they mean one model alone.
+    if key is None or key.name in models.known:
+        return None
+    fitting = [
+        each.key
+        for each in models.records.values()
+        if each.key.version == key.version
+        and each.config is not None
+        and each.config.backend == "python"
+        and any(one.name == group for one in each.config.groups)
+    ]
+    return fitting[0] if len(fitting) == 1 else None
 
 
 _PYTHON = ("", "DEFAULT")

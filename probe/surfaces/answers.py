@@ -17,6 +17,7 @@ from probe.facts.status import ModelStatus, Snapshot, SourceStatus, Status
 from probe.surfaces.plain import one_line
 
 _MISSING = "ModelMissing"
+_NOT_READY = "ModelNotReady"
 _MOST_WARNINGS = 8
 """Warnings beyond these are only counted: each costs a search for the nearest reason, and an address
 line has room for thousands."""
@@ -106,7 +107,7 @@ def gate_answer(snapshot: Snapshot, gate: Gate, query: Query = _PLAINLY) -> Gate
     ok = held.ok or (narrowed and not failing)
 
     unknown = tuple(dict.fromkeys(each for each in query.models if each not in snapshot.known_models))
-    if unknown and (_MISSING in excluded or (gate is Gate.LIVE and not _models_are_known(snapshot.status))):
+    if unknown and (_MISSING in excluded or (gate is Gate.LIVE and not _models_are_known(snapshot))):
         warnings += _counted([f"model {_named(each)} is not known here" for each in unknown])
     elif unknown:
         listed = {each.subject.model for each in failing if each.reason == _MISSING}
@@ -115,6 +116,15 @@ def gate_answer(snapshot: Snapshot, gate: Gate, query: Query = _PLAINLY) -> Gate
         if len(unknown) > _MOST_MISSING:
             warnings.append(f"and {len(unknown) - _MOST_MISSING} more unknown models")
         ok = False
+    if gate is Gate.READY and _NOT_READY not in excluded:
+        # Who asks for one model by name wants to send it requests, required by configuration or not.
+        spoken_of = {each.subject.model for each in failing}
+        asked = (
+            each for each in dict.fromkeys(query.models) if each not in unknown and each not in spoken_of
+        )
+        unready = [each for each in asked if not _serves(snapshot.status, each)][:_MOST_MISSING]
+        failing += tuple(_unready(each, gate, snapshot) for each in unready)
+        ok = ok and not unready
 
     return GateAnswer(
         gate,
@@ -166,10 +176,11 @@ def _named(name: str) -> str:
     return f'"{one_line(name if len(name) <= _LONGEST_NAME else name[: _LONGEST_NAME - 1] + "…")}"'
 
 
-def _models_are_known(status: Status) -> bool:
+def _models_are_known(snapshot: Snapshot) -> bool:
     """Whether Triton has told its models in this epoch, so that a name can be called unknown."""
+    status = snapshot.status
     starting = any(each.reason in ("Initializing", "TritonStarting") for each in status.findings)
-    return status.triton.reachable is True and not starting
+    return status.triton.reachable is True and not starting and snapshot.repository_told
 
 
 def _missing(model: str, gate: Gate, snapshot: Snapshot) -> Finding:
@@ -186,6 +197,23 @@ def _missing(model: str, gate: Gate, snapshot: Snapshot) -> Finding:
         evidence={},
         since=seen,
         observed_at=seen,
+    )
+
+
+def _serves(status: Status, model: str) -> bool:
+    return any(each.name == model and each.ready for each in status.models)
+
+
+def _unready(model: str, gate: Gate, snapshot: Snapshot) -> Finding:
+    """Make the finding of a question about a model that has no ready version; it lives in this answer alone."""
+    told = next((each for each in snapshot.status.models if each.name == model), None)
+    state = told.state if told is not None else "not loaded"
+    return msgspec.structs.replace(
+        _missing(model, gate, snapshot),
+        reason=_NOT_READY,
+        message=f"no version of it is ready (state: {state})",
+        remedy="Wait where it is loading; else load it: POST /v2/repository/models/<model>/load.",
+        action=Action.WAIT,
     )
 
 

@@ -163,13 +163,15 @@ def test_a_stub_s_gpu_is_unknown_where_lists_prove_nothing() -> None:
 
 def test_traffic_is_told_since_the_probe_first_saw_the_model() -> None:
     """With how long ago it last answered, never in the future."""
-    used = row("m", success=3, failure=1, executions=4, last=START.wall - 7, compute_ns=8_000_000)
+    used = row("m", success=3, executions=3, last=START.wall - 7, compute_ns=6_000_000)
     world = serving(ON_CPU, rows=(used,))
     traffic = model(world.having(now=at(0))).traffic
-    assert (traffic.success_total, traffic.failure_total) == (3, 1)
+    assert (traffic.success_total, traffic.failure_total) == (3, 0)
     assert traffic.last_success_seconds_ago == pytest.approx(7.0, abs=0.01)
     assert traffic.compute_seconds_per_inference == pytest.approx(0.002)
     assert model(world.having(now=at(-60))).traffic.last_success_seconds_ago == 0
+    mixed = serving(ON_CPU, rows=(row("m", success=3, failure=1, last=START.wall - 7),))
+    assert model(mixed).traffic.last_success_seconds_ago is None
     idle = model(serving(ON_CPU)).traffic
     assert (idle.success_total, idle.last_success_seconds_ago) == (0, None)
 

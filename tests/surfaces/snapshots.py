@@ -160,7 +160,7 @@ def snapshot(
         evidence=Evidence(EvidenceMode.FULL, "pids and memory agree."),
     )
     known = frozenset(each.name for each in models) | {each.subject.model for each in findings} - {""}
-    return Snapshot(TAKEN, status, tallies, transitions, known)
+    return Snapshot(TAKEN, status, tallies, transitions, known, repository_told=True)
 
 
 def _everything() -> Snapshot:

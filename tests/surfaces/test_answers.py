@@ -255,3 +255,25 @@ def test_verbose_marks_agree_with_the_code(found: list[Any], gate: Gate, query: 
     passed = {each[3:].split(" ")[0] for each in lines if each.startswith("[+]")}
     failed = {each[3:].split(" ")[0] for each in lines if each.startswith("[-]")}
     assert not passed & failed
+
+
+def test_an_unknown_model_never_fails_live_while_the_repository_is_not_told() -> None:
+    """Triton may have it all the same: only ready models are known without the repository's index."""
+    seen = msgspec.structs.replace(snapshot(models=(model(),)), repository_told=False)
+
+    assert gate_answer(seen, Gate.LIVE, Query(models=("nope",))).code == 200
+    assert gate_answer(seen, Gate.READY, Query(models=("nope",))).code == 503
+
+
+@pytest.mark.parametrize("ready", [False, None])
+def test_who_asks_for_a_model_that_is_not_ready_is_told_so(ready: bool | None) -> None:  # noqa: FBT001
+    """Required or not; the gate as a whole is not failed by it, and no other gate is."""
+    loading = msgspec.structs.replace(model(), ready=ready, state="loading")
+    seen = snapshot(models=(loading,))
+    answer = gate_answer(seen, Gate.READY, Query(models=("resnet",)))
+
+    assert answer.code == 503
+    assert text(answer) == "[-]ModelNotReady resnet: no version of it is ready (state: loading)\n"
+    assert gate_answer(seen, Gate.READY, Query()).code == 200
+    assert gate_answer(seen, Gate.LIVE, Query(models=("resnet",))).code == 200
+    assert gate_answer(seen, Gate.READY, Query(models=("resnet",), exclude=("ModelNotReady",))).code == 200

@@ -34,7 +34,7 @@ triton:
   metrics: "[::1]:9002"
   timeout: 250ms
   headers: {triton-key: s3cret}
-  tls: {ca: /certs/ca.pem, server_name: triton}
+  tls: {ca: /dev/null, server_name: triton}
 listen: 0.0.0.0:9003
 grpc_listen: 0.0.0.0:9004
 interval: 2s
@@ -231,6 +231,14 @@ def test_an_empty_file_changes_nothing(written: Written, text: str) -> None:
             "probe.yaml:1: models.required: found text that is not Unicode",
         ),
         ("triton: {tls: {cert: /x}}\n", "probe.yaml:1: triton.tls.cert: given without triton.tls.key"),
+        (
+            "triton: {tls: {ca: /nowhere/ca.pem}}\n",
+            "probe.yaml:1: triton.tls.ca: found '/nowhere/ca.pem' (No such file or directory), expected a PEM file",
+        ),
+        (
+            "triton:\n  tls: {cert: /, key: /}\n",
+            "probe.yaml:2: triton.tls.cert: found '/' (Is a directory), expected",
+        ),
         ("listen: a:1\ngrpc_listen: a:1\n", "probe.yaml:2: grpc_listen: found a:1, where listen is too"),
         (
             "heal: {reload_model: maybe}\n",

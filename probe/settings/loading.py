@@ -11,7 +11,7 @@ import msgspec
 import yaml
 
 from probe.kits.addresses import split_host_port
-from probe.kits.words import nearest
+from probe.kits.words import nearest, quoted
 from probe.settings.decoding import decode, items_of, unknown
 from probe.settings.documents import Place, compose, list_node, read_file, text_node
 from probe.settings.errors import SettingsError
@@ -174,10 +174,26 @@ def _agree(settings: Settings, origins: Mapping[str, str]) -> None:
         given, missing = ("cert", "key") if tls.key is None else ("key", "cert")
         what = f"given without triton.tls.{missing}, expected both or neither"
         raise _error(origins, f"triton.tls.{given}", what)
+    for name in ("ca", "cert", "key"):
+        path = getattr(tls, name)
+        if path is not None and (trouble := _unreadable(Path(path))):
+            raise _error(
+                origins, f"triton.tls.{name}", f"found {quoted(path)} {trouble}, expected a PEM file"
+            )
     if settings.grpc_listen == settings.listen and split_host_port(settings.listen)[1]:
         raise _error(
             origins, "grpc_listen", f"found {settings.listen}, where listen is too, expected another port"
         )
+
+
+def _unreadable(path: Path) -> str:
+    # Only that it can be read: what is in it may be renewed at any time, and is read anew then.
+    try:
+        with path.open("rb") as file:
+            file.read(1)
+    except OSError as error:
+        return f"({error.strerror or error})"
+    return ""
 
 
 def _error(origins: Mapping[str, str], path: str, what: str) -> SettingsError:

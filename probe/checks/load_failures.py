@@ -118,7 +118,7 @@ _CASES: tuple[tuple[str, tuple[str, ...], str], ...] = (
         ),
         "Mend the model's config.pbtxt as the text says.",
     ),
-    ("model_code", (r"\w+(error|exception)\b",), _CODE_REMEDY),
+    ("model_code", (r"\w(error|exception)\b",), _CODE_REMEDY),
 )
 _PATTERNS = tuple(
     (re.compile("|".join(marks), re.IGNORECASE), LoadFailure(cause, remedy))
@@ -127,11 +127,13 @@ _PATTERNS = tuple(
 _PREFIX = re.compile(
     r"^(internal|invalid argument|not found|unavailable|unknown|unsupported): ", re.IGNORECASE
 )
+_LONGEST = 4096
+"""Characters of a text that are read: a model's code may raise megabytes, and the cause stands first."""
 
 
 def classify(text: str) -> LoadFailure:
     """The cause that a load error's text speaks of; ``unknown`` where none is recognised."""
-    bare = _PREFIX.sub("", text)
+    bare = _PREFIX.sub("", text[:_LONGEST])
     for pattern, failure in _PATTERNS:
         if pattern.search(bare):
             return failure

@@ -165,6 +165,8 @@ def _closing(seen: Observation, server: ServerLedger, last: TritonReading, failu
         "longer has to be restarted.",
         last.observed,
         {"pid": _pid(server)},
+        # One that says that it is going needs no push.
+        spares=frozenset((Gate.LIVE,)) if exiting else frozenset(),
     )
 
 

@@ -155,13 +155,13 @@ def _unexplained(seen: Observation, record: ModelRecord, explained: int) -> Clai
     if expected is None or stubs.scanned is None or record.ready_since is None or not seen.book.server.alive:
         return None
     told = max(record.ready_since.mono, record.config_since.mono if record.config_since else 0.0)
-    if any(_may_be_of(each, record) for each in stubs.live.values()):
-        # A stub that no model could be found for may be the one: then nothing is known to be missing.
-        return None
     unsettled = len(stubs.deaths_of(record.key)) - explained
     missing = expected - len(stubs.of(record.key)) - explained - unsettled
     # Only a scan that began after Triton said "ready" can miss a stub.
     if missing <= 0 or stubs.scanned.mono <= told:
+        return None
+    if any(_may_be_of(each, record) for each in stubs.live.values()):
+        # A stub that no model could be found for may be the one: then nothing is known to be missing.
         return None
     return Claim(
         "InstancesMissing",

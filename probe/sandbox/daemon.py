@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Self, TypeVar
+from typing import Any, Self, TypeVar
 
 import msgspec
 
@@ -88,6 +88,11 @@ class Daemon:
         if answer.code != OPEN:
             raise SandboxError(f"the daemon answers /status with {answer.code}: {self.log_tail()}")
         return msgspec.json.decode(answer.body, type=Status)
+
+    def events(self) -> list[dict[str, Any]]:
+        """The transitions, newest first."""
+        told: list[dict[str, Any]] = msgspec.json.decode(self.ask("/events").body)
+        return told
 
     def finding(self, reason: str, model: str = "") -> Finding | None:
         """The first finding of this reason (about this model) that stands now."""

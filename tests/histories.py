@@ -26,7 +26,6 @@ from tests.worlds import (
     failing,
     gpu,
     group,
-    key,
     python_model,
     row,
     server,
@@ -55,7 +54,7 @@ class History(msgspec.Struct, frozen=True):
 
     def but(self, world: World, **more: object) -> History:
         """The same history with another world."""
-        return msgspec.structs.replace(self, world=world, **more)  # type: ignore[arg-type]
+        return msgspec.structs.replace(self, world=world, **more)
 
 
 def begin(*, visible: bool) -> History:
@@ -158,7 +157,9 @@ def _ended(now: History, which: int, state: ModelState, reason: str) -> History:
         rows=tuple(each for each in now.world.rows if each.key != chosen),
         configs=tuple(each for each in now.world.configs if each.key != chosen),
         stubs=tuple(
-            each for each in now.world.stubs if f"/{chosen.name}/{chosen.version}/" not in each.arguments.model_path
+            each
+            for each in now.world.stubs
+            if f"/{chosen.name}/{chosen.version}/" not in each.arguments.model_path
         ),
     )
     told = entry(chosen.name, state, reason, chosen.version)
@@ -218,6 +219,11 @@ def _garbled(failure: Failure, **more: object) -> Callable[[World], World]:
     return lambda world: world.polls(**told)
 
 
+def _timed_out(world: World) -> World:
+    # Where HTTP never answered, gRPC's silence alone is a miss.
+    return world.fails(Failure.TIMEOUT, Failure.ERROR) if world.book.server.http_up else world
+
+
 def _without_statistics(world: World) -> World:
     # Only of a Triton that answered at its last poll this brings nothing.
     told = world.book.server.told
@@ -227,7 +233,7 @@ def _without_statistics(world: World) -> World:
 
 
 NOISE: dict[str, Callable[[World], World]] = {
-    "gRPC times out, HTTP errs": lambda world: world.fails(Failure.TIMEOUT, Failure.ERROR),
+    "gRPC times out, HTTP errs": _timed_out,
     "gRPC times out, HTTP answers": _garbled(Failure.TIMEOUT, http_live=True),
     "error": lambda world: world.fails(Failure.ERROR),
     "garbage": lambda world: world.fails(Failure.GARBAGE),
@@ -269,8 +275,3 @@ def started(*, visible: bool) -> History:
     for event in ("poll", "ask", "scan", "look", "poll"):
         now = happens(now, event, 3)
     return now
-
-
-def model_of(which: int) -> str:
-    """The name of the model that an event with this number is about."""
-    return str(key(CONFIGS[which % len(CONFIGS)].key.name))

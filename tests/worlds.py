@@ -11,7 +11,7 @@ then lets a second pass, so that no two readings are of one moment::
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 import msgspec
@@ -102,7 +102,7 @@ def server(
     )
 
 
-def stub(  # noqa: D417
+def stub(
     pid: int,
     name: str,
     model: str = "",
@@ -144,8 +144,12 @@ def group(name: str, kind: InstanceKind = InstanceKind.CPU, count: int = 1, *gpu
     return InstanceGroup(name, kind, count, gpus)
 
 
-def config(  # noqa: D417
-    name: str, *groups: InstanceGroup, version: str = "1", backend: str = "python", **more: Any
+def config(
+    name: str,
+    *groups: InstanceGroup,
+    version: str = "1",
+    backend: str = "python",
+    **more: Any,  # noqa: ANN401
 ) -> ModelConfig:
     """A resolved configuration; ``parameters`` may be given as a dict."""
     parameters = tuple(sorted(dict(more.pop("parameters", {})).items()))
@@ -207,7 +211,7 @@ def entry(name: str, state: ModelState, reason: str = "", version: str = "1") ->
 # GPUs
 
 
-def gpu(uuid: str = "GPU-a", processes: dict[int, int | None] | None = None, **more: Any) -> Gpu:  # noqa: ANN401
+def gpu(uuid: str = "GPU-a", processes: Mapping[int, int | None] | None = None, **more: Any) -> Gpu:  # noqa: ANN401
     """A GPU with these processes (pid to bytes); None: its list could not be had."""
     listed = None if processes is None else tuple(GpuProcess(*each) for each in processes.items())
     return Gpu(uuid, "NVIDIA H200", processes=listed, **more)
@@ -235,10 +239,15 @@ class World(msgspec.Struct, frozen=True):
 
     # What the probe sees next.  What is not given is as it was.
 
-    def scans(self, *, existing: Iterable[int] = ()) -> World:
-        """The processes of this world are scanned."""
+    def scans(self, *, existing: Iterable[int] = (), others: int = 0) -> World:
+        """The processes of this world are scanned; ``others``: tritonservers that are not the watched one."""
         reading = ProcessReading(
-            self.now, self.server, self.stubs, existing_pids=frozenset(existing), scanned=1 + len(self.stubs)
+            self.now,
+            self.server,
+            self.stubs,
+            other_servers=others,
+            existing_pids=frozenset(existing),
+            scanned=1 + len(self.stubs),
         )
         return self._after(self.book.with_processes(reading))
 

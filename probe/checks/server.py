@@ -19,18 +19,18 @@ _NEEDED = ("ready", "statistics")
 def judge(seen: Observation) -> Iterator[Claim]:
     """What is wrong with the server now; a claim that waits for its looks displaces none that stands."""
     server = seen.book.server
-    if server.last is None or server.seen is None:
-        waiting = "Triton" if server.last is None else "processes"
-        yield _initializing(seen, f"The first look at {waiting} has not come back yet.")
-    elif server.gone is not None and server.up:
+    if server.gone is not None and server.up:
         yield _down(server, server.gone)
     elif server.gone is not None:
         yield _starting(
             seen,
-            server.last,
+            server.gone,
             f"tritonserver (pid {_pid(server)}) ended{_how(server)} before its ports opened.",
             "Read Triton's log: with --exit-on-error=true, its default, any model that fails to load ends it.",
         )
+    elif server.last is None or server.seen is None:
+        waiting = "Triton" if server.last is None else "processes"
+        yield _initializing(seen, f"The first look at {waiting} has not come back yet.")
     else:
         if server.misses:
             yield _hung(seen, server, server.last)
@@ -53,7 +53,7 @@ def _answering(seen: Observation, server: ServerLedger, told: TritonReading) -> 
     if not told.live:
         yield _starting(
             seen,
-            told,
+            told.observed,
             "Triton answers that it is not live: it is still initializing, or its initialization failed.",
             "Wait for its first models; where it stays so, read Triton's log.",
         )
@@ -93,7 +93,7 @@ def _silent(seen: Observation, server: ServerLedger, told: TritonReading) -> Ite
     elif failure is Failure.REFUSED and told.http_live:
         yield _starting(
             seen,
-            told,
+            told.observed,
             f"Triton answers over HTTP at {seen.settings.triton.http}, and nothing listens for gRPC at "
             f"{seen.settings.triton.grpc}.",
             "Set triton.grpc to the address that Triton was given (--grpc-address, --grpc-port), or start "
@@ -103,7 +103,7 @@ def _silent(seen: Observation, server: ServerLedger, told: TritonReading) -> Ite
         yield _closing(seen, server, told, failure)
     else:
         wait = "Wait: ports open when the models are loaded."
-        yield _starting(seen, told, _not_open(seen, server), wait)
+        yield _starting(seen, told.observed, _not_open(seen, server), wait)
 
 
 def _initializing(seen: Observation, message: str) -> Claim:
@@ -128,14 +128,14 @@ def _not_open(seen: Observation, server: ServerLedger) -> str:
     return f"Nothing listens at {address}, and no tritonserver process is to be seen from here."
 
 
-def _starting(seen: Observation, last: TritonReading, message: str, remedy: str) -> Claim:
+def _starting(seen: Observation, observed: Instant, message: str, remedy: str) -> Claim:
     server = seen.book.server
     return Claim(
         "TritonStarting",
         SERVER,
         message,
         remedy,
-        last.observed,
+        observed,
         {"pid": _pid(server), "grpc": seen.settings.triton.grpc},
     )
 

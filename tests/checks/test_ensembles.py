@@ -48,13 +48,24 @@ def test_the_first_unfit_step_is_named() -> None:
 
 
 def test_a_step_that_left_while_its_ensemble_stayed_is_not_ready() -> None:
-    """An unload of a step unloads the ensemble with it, so Triton is asked twice before this is said."""
+    """One and the same answer has the ensemble and not the step."""
     seen = WORLD.without_model("b").having(stubs=WORLD.stubs[:1]).polls()
-    assert reasons(seen) == []
-    claim = seen.polls().only("EnsembleStepUnready")
+    claim = seen.only("EnsembleStepUnready")
     assert "its step b is not ready" in claim.message
     assert claim.remedy == seen.seen.reload_remedy("b")
+    assert claim.observed == seen.now.shifted(-1)
     assert reasons(seen.having(rows=(row("a"),)).polls()) == []
+
+
+def test_a_step_that_left_after_the_ensemble_was_last_told_is_waited_for() -> None:
+    """An unload of a step unloads the ensemble with it: the next poll tells whether it stayed."""
+    models = WORLD.book.models.without(key("b"), WORLD.now)
+    left = (
+        WORLD.having(book=WORLD.book.with_models(models), stubs=WORLD.stubs[:1]).without_model("b").later(1)
+    )
+    assert reasons(left) == []
+    assert reasons(left.polls()) == ["EnsembleStepUnready"]
+    assert reasons(left.without_model("e").polls()) == []
 
 
 def test_a_step_that_was_never_loaded_is_not_ready() -> None:

@@ -11,7 +11,7 @@ from probe.facts.gates import Gate
 from probe.facts.models import ModelState
 from probe.facts.triton import Failure
 from probe.settings import Settings
-from probe.settings.schema import ModelsSettings
+from probe.settings.schema import ModelsSettings, TritonSettings
 from tests.worlds import START, World, entry, failing, key, python_model, row, server, serving
 
 M = python_model("m")
@@ -156,7 +156,9 @@ def test_one_ready_version_is_enough_for_a_required_model() -> None:
     assert reasons(seen.asks(index=(entry("m", ModelState.UNAVAILABLE, "unloaded"),))) == []
 
 
-@pytest.mark.parametrize(("written", "wanted"), [("true", True), ("Yes", True), ("1", True), ("no", False), ("", False)])
+@pytest.mark.parametrize(
+    ("written", "wanted"), [("true", True), ("Yes", True), ("1", True), ("no", False), ("", False)]
+)
 def test_a_model_may_require_itself(written: str, *, wanted: bool) -> None:
     """By a parameter of its config.pbtxt, remembered after it left."""
     own = python_model("m", parameters={"triton_probe.required": written})
@@ -198,7 +200,25 @@ def test_a_reload_remedy_is_one_that_works_here() -> None:
     alone = serving(M, server=server("--model-control-mode=explicit")).asks(**answers)
     assert "models/m/unload" in alone.only("ModelNotReady").remedy
     for other in (server(), server("--model-control-mode", "poll"), None):
-        assert "Restart the Triton container" in serving(M, server=other).asks(**answers).only("ModelNotReady").remedy
+        assert (
+            "Restart the Triton container"
+            in serving(M, server=other).asks(**answers).only("ModelNotReady").remedy
+        )
+
+
+@pytest.mark.parametrize(
+    ("address", "name", "said"),
+    [
+        ("127.0.0.1:8000", "m", "curl -X POST http://127.0.0.1:8000/v2/repository/models/m/load"),
+        ("127.0.0.1:8000", "a b", "http://127.0.0.1:8000/v2/repository/models/a%20b/unload"),
+        ("unix:/run/t", "m", "--unix-socket /run/t http://localhost/v2/repository/models/m/load"),
+    ],
+)
+def test_a_reload_remedy_can_be_pasted(address: str, name: str, said: str) -> None:
+    """With the address that the probe itself was given."""
+    settings = Settings(triton=TritonSettings(http=address))
+    seen = World(server=server("--model-control-mode=explicit"), settings=settings).scans()
+    assert said in seen.seen.reload_remedy(name)
 
 
 def test_a_reading_of_the_container_without_trouble_adds_nothing() -> None:

@@ -75,6 +75,16 @@ def test_ports_that_never_opened_are_a_start(failure: Failure, *, visible: bool)
     assert claim.evidence == {"pid": 5 if visible else None, "grpc": "127.0.0.1:8001"}
 
 
+@pytest.mark.parametrize(
+    ("others", "said"), [(1, "1 tritonserver process to be"), (2, "2 tritonserver processes")]
+)
+def test_tritons_that_were_told_other_ports_are_named(others: int, said: str) -> None:
+    """The address may be the wrong one."""
+    claim = World().scans(others=others).fails(Failure.REFUSED).only("TritonStarting")
+    assert said in claim.message
+    assert "triton.grpc has to be their --grpc-port" in claim.message
+
+
 def test_a_triton_that_says_it_is_not_live_is_starting() -> None:
     """Invalid, initializing, or failed to."""
     seen = World(server=server()).scans().polls(live=False)
@@ -96,6 +106,10 @@ def test_a_start_that_ended_says_how() -> None:
     claim = seen.only("TritonStarting")
     assert "ended with exit code 1 before its ports opened" in claim.message
     assert "--exit-on-error" in claim.remedy
+    # It is no look at Triton that tells it: there need not have been one.
+    early = World(server=server()).scans().server_exits(signal=9)
+    assert "ended, killed by signal 9 before" in early.only("TritonStarting").message
+    assert reasons(early) == reasons(early.fails(Failure.ERROR)) == ["TritonStarting"]
 
 
 # Down
@@ -162,22 +176,68 @@ def test_both_liveness_calls_timing_out_is_a_hang() -> None:
     assert reasons(seen.polls()) == []
 
 
-def test_a_hang_of_a_server_that_can_not_be_seen_spares_live() -> None:
-    """Nobody can say that a restart would cure it."""
-    claim = UNSEEN.fails(Failure.TIMEOUT).only("TritonHung")
-    assert claim.spares == {Gate.LIVE}
-    assert claim.evidence["state"] is None
+@pytest.mark.parametrize(
+    ("state", "http", "spared"),
+    [
+        (ProcessState.SLEEPING, True, False),
+        (ProcessState.SLEEPING, None, True),
+        (ProcessState.STOPPED, True, False),
+        (ProcessState.STOPPED, None, False),
+        (None, True, True),
+        (None, None, True),
+    ],
+)
+def test_a_hang_fails_live_only_where_a_restart_would_surely_cure_it(
+    state: ProcessState | None, *, http: bool | None, spared: bool
+) -> None:
+    """The process is seen and HTTP, which had answered, agrees; or it is stopped, which is past doubt."""
+    found = None if state is None else server(state=state)
+    seen = World(server=found).scans().polls(http_live=http)
+    claim = seen.fails(Failure.TIMEOUT).only("TritonHung")
+    assert claim.spares == (frozenset((Gate.LIVE,)) if spared else frozenset())
+    assert ("HTTP never answered" in claim.message) == (http is None)
+    assert ("accepts connections" in claim.message) == (state is None)
+    assert claim.evidence["state"] == (None if state is None else state.value)
 
 
 @pytest.mark.parametrize("http", [each for each in Failure if each is not Failure.TIMEOUT])
 def test_one_liveness_call_timing_out_is_no_hang(http: Failure) -> None:
-    """gRPC has one control thread; HTTP's word counts too."""
+    """GRPC has one control thread; HTTP's word counts too, where it ever gave one."""
     assert reasons(UP.fails(Failure.TIMEOUT, http)) == []
+    deaf = World(rows=(row("m"),), server=server()).scans().polls(http_live=None).asks()
+    assert reasons(deaf.fails(Failure.TIMEOUT, http)) == ["TritonHung"]
 
 
-def test_a_hang_before_the_ports_opened_is_a_hang_too() -> None:
-    """Something listens there and says nothing."""
-    assert reasons(World(server=server()).scans().fails(Failure.TIMEOUT)) == ["TritonHung"]
+def test_a_hang_displaces_no_claim_that_stands() -> None:
+    """It waits for its looks; what was told before still fails its gates meanwhile."""
+    assert reasons(World(server=server()).scans().fails(Failure.TIMEOUT)) == ["TritonHung", "Initializing"]
+    restricted = UP.asks(index=None, failures=(failing("index", Failure.RESTRICTED),))
+    assert reasons(restricted.fails(Failure.TIMEOUT)) == ["TritonHung", "ProtocolRestricted"]
+    refused = World(server=server()).scans().fails(Failure.REFUSED).fails(Failure.TIMEOUT)
+    assert reasons(refused) == ["TritonHung", "TritonStarting"]
+
+
+# Draining
+
+
+def test_http_that_refuses_after_it_had_answered_is_a_shutdown() -> None:
+    """Triton stops HTTP first; gRPC answers on, so live is spared, and one look is none."""
+    refusing = {"http_live": None, "failures": (failing("http_live", Failure.REFUSED),)}
+    seen = UP.polls(**refusing)
+    assert reasons(seen) == []
+    claim = seen.polls(**refusing).only("TritonDown")
+    assert claim.spares == {Gate.LIVE}
+    assert "refuses connections there now, while gRPC still answers" in claim.message
+    assert claim.evidence == {"pid": 5, "http": "127.0.0.1:8000"}
+    assert reasons(seen.polls(**refusing).polls()) == []
+    assert reasons(seen.polls(**refusing).polls(**refusing).fails(Failure.EXITING)) == ["TritonDown"]
+
+
+def test_http_that_never_answered_drains_nothing() -> None:
+    """--allow-http=false, or another port."""
+    refusing = {"http_live": None, "failures": (failing("http_live", Failure.REFUSED),)}
+    seen = World(server=server(), rows=(row("m"),)).scans().polls(**refusing).asks()
+    assert reasons(seen.polls(**refusing).polls(**refusing)) == []
 
 
 # Restricted and TLS
@@ -201,7 +261,7 @@ def test_a_restricted_call_that_only_informs_is_not_told(call: str) -> None:
 
 
 def test_a_restricted_inquiry_is_told() -> None:
-    """pytriton restricts the repository by default."""
+    """Pytriton restricts the repository by default."""
     seen = UP.asks(index=None, failures=(failing("index", Failure.RESTRICTED, "need a header"),))
     assert "need a header" in seen.only("ProtocolRestricted").message
     assert reasons(seen.asks()) == []
@@ -209,8 +269,19 @@ def test_a_restricted_inquiry_is_told() -> None:
 
 def test_a_triton_that_restricts_health_is_not_taken_for_down() -> None:
     """The same code as a refused port, with another text."""
-    for seen in (World().scans(), UP, UNSEEN):
+    for seen in (UP, UNSEEN):
         assert reasons(seen.fails(Failure.RESTRICTED)) == ["ProtocolRestricted"]
+
+
+@pytest.mark.parametrize(
+    ("failure", "reason"), [(Failure.RESTRICTED, "ProtocolRestricted"), (Failure.TLS, "TlsMismatch")]
+)
+def test_a_triton_that_refuses_from_the_start_has_not_told_of_its_models(
+    failure: Failure, reason: str
+) -> None:
+    """Nothing was ever observed, so startup is not done either."""
+    assert reasons(World().scans().fails(failure)) == [reason, "Initializing"]
+    assert reasons(UP.fails(failure)) == [reason]
 
 
 @pytest.mark.parametrize(
@@ -243,7 +314,7 @@ def test_a_triton_that_can_not_be_seen_never_fails_live(
         for claim in seen.claims(judge):
             fails_live = claim.reason in ("TritonDown", "TritonHung") and Gate.LIVE not in claim.spares
             assert visible or not fails_live
-        assert len(seen.claims(judge)) <= 1
+        assert len(set(reasons(seen))) == len(reasons(seen)) <= 3
 
 
 # Visibility

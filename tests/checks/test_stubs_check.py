@@ -8,10 +8,10 @@ from probe.checks.stubs import judge, lost_instances
 from probe.facts.container import MemoryUse
 from probe.facts.findings import SubjectKind
 from probe.facts.gates import Gate
-from probe.facts.models import InstanceKind
-from probe.facts.processes import ProcessState
+from probe.facts.models import InstanceKind, ModelState
+from probe.facts.processes import ProcessState, Stub
 from probe.facts.triton import Failure
-from tests.worlds import MIB, World, config, group, python_model, row, server, serving, stub
+from tests.worlds import MIB, World, config, entry, group, python_model, row, server, serving, stub
 
 TWO = python_model("m", 2)
 VLLM = "/opt/tritonserver/backends/vllm"
@@ -184,13 +184,47 @@ def test_only_a_scan_after_triton_said_ready_can_miss_a_stub() -> None:
     assert reasons(slow) == []
 
 
+@pytest.mark.parametrize(
+    ("nobodys", "missing"),
+    [
+        (stub(50, "m_0_7", "elsewhere"), False),
+        (stub(50, "", "elsewhere"), False),
+        (stub(50, "other_0", "elsewhere"), True),
+        (stub(50, "m_0_7", "elsewhere", start=1), True),
+    ],
+    ids=["of its group", "without a name", "of another group", "older than tritonserver"],
+)
+def test_a_stub_that_no_model_was_found_for_may_be_the_one_that_is_missing(
+    nobodys: Stub, *, missing: bool
+) -> None:
+    """Then nothing is known to be missing."""
+    other = config("n", group("x"), version="2")
+    world = World(server=server(), rows=(row("m"), row("n", "2")), configs=(TWO, other), stubs=(nobodys,))
+    seen = world.scans().polls().asks(index=(entry("elsewhere", ModelState.UNKNOWN, version=""),)).scans()
+    assert (
+        "InstancesMissing" in {each.reason for each in seen.claims(judge) if each.subject.model == "m"}
+    ) == missing
+
+
+def test_a_configuration_that_is_only_read_again_makes_no_scan_too_old() -> None:
+    """It is told since it is as it is."""
+    seen = World(server=server(), rows=(row("m"),), configs=(TWO,)).scans().polls().asks().scans()
+    assert reasons(seen.asks()) == ["InstancesMissing"]
+    changed = seen.with_config(python_model("m", 3)).asks()
+    assert reasons(changed) == []
+    assert reasons(changed.scans()) == ["InstancesMissing"]
+
+
 def test_a_dead_instance_is_not_missing_too() -> None:
     """Nor is one whose exit has not been explained yet."""
     seen = serving(TWO)
     assert reasons(seen.exits(100, signal=9).scans()) == []
     assert reasons(killed(seen).scans()) == ["StubDead"]
     both = World(server=server(), rows=seen.rows, configs=(python_model("m", 3),), stubs=seen.stubs)
-    assert sorted(reasons(killed(both.scans().polls().asks().scans()).scans())) == ["InstancesMissing", "StubDead"]
+    assert sorted(reasons(killed(both.scans().polls().asks().scans()).scans())) == [
+        "InstancesMissing",
+        "StubDead",
+    ]
 
 
 @pytest.mark.parametrize(

@@ -66,7 +66,9 @@ def test_a_version_is_named_with_its_model() -> None:
     assert str(ModelVersion("m", "")) == "m"
 
 
-@pytest.mark.parametrize(("count", "gpus", "expected"), [(1, (), 1), (3, (), 3), (2, (0,), 2), (2, (0, 1), 4)])
+@pytest.mark.parametrize(
+    ("count", "gpus", "expected"), [(1, (), 1), (3, (), 3), (2, (0,), 2), (2, (0, 1), 4)]
+)
 def test_a_group_makes_one_instance_a_count_and_a_gpu(
     count: int, gpus: tuple[int, ...], expected: int
 ) -> None:
@@ -120,7 +122,14 @@ def test_an_option_is_read_in_both_spellings(
 
 @pytest.mark.parametrize(
     ("status", "signal", "code"),
-    [(None, None, None), (0, None, 0), (9, 9, None), (11 | 0x80, 11, None), (3 << 8, None, 3), (255 << 8, None, 255)],
+    [
+        (None, None, None),
+        (0, None, 0),
+        (9, 9, None),
+        (11 | 0x80, 11, None),
+        (3 << 8, None, 3),
+        (255 << 8, None, 255),
+    ],
 )
 def test_a_wait_status_is_a_signal_or_a_code_or_unknown(
     status: int | None, signal: int | None, code: int | None

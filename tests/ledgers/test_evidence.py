@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from probe.facts.models import InstanceKind
-from probe.facts.nvml import NvmlState
+from probe.facts.nvml import Gpu, NvmlState
 from probe.facts.placement import Evidence, EvidenceMode
 from probe.ledgers.evidence import EvidenceLedger, family_pids, listed_pids
 from tests.worlds import GIB, SERVER_PID, World, gpu, python_model, server, serving, stub
@@ -47,9 +49,9 @@ def test_before_any_look_there_is_no_nvml() -> None:
         ([gpu(processes={100: 1}), gpu("GPU-b", {100: 1})], "full", "lists 2"),
     ],
 )
-def test_the_mode_is_measured_by_what_lists_say_of_our_own(gpus: list[object], expected: str, said: str) -> None:
+def test_the_mode_is_measured_by_what_lists_say_of_our_own(gpus: list[Gpu], expected: str, said: str) -> None:
     """Only a list that names one of ours, by its pid here, can be read for absence."""
-    seen = serving(ON_CPU).looks(*gpus)  # type: ignore[arg-type]
+    seen = serving(ON_CPU).looks(*gpus)
     assert mode(seen) == expected
     assert said in why(seen)
     proves = seen.book.evidence.evidence.lists_prove_absence
@@ -85,7 +87,7 @@ def test_where_triton_is_not_to_be_seen_no_list_can_be_matched(hidden: str) -> N
 
 
 def test_the_family_is_the_server_its_stubs_and_all_below() -> None:
-    """vLLM's engine core holds the memory, not its stub."""
+    """VLLM's engine core holds the memory, not its stub."""
     seen = serving(ON_CPU).with_stub(stub(200, "v_0_0", workers=(201, 202))).scans()
     assert family_pids(seen.book.processes) == {SERVER_PID, 100, 101, 200, 201, 202}
     assert mode(seen.looks(gpu(processes={202: GIB}))) == "full"
@@ -159,7 +161,7 @@ def test_without_a_scan_between_two_looks_nobody_is_a_stranger() -> None:
         (NvmlState.HUNG, {"outstanding_seconds": 12.4}, "has not come back for 12 s"),
     ],
 )
-def test_nvml_that_never_worked_is_no_nvml_at_once(state: NvmlState, more: dict[str, object], said: str) -> None:
+def test_nvml_that_never_worked_is_no_nvml_at_once(state: NvmlState, more: dict[str, Any], said: str) -> None:
     """There is nothing to keep."""
     seen = serving(ON_CPU).looks(state=state, **more)
     assert mode(seen) == "no_nvml"

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from probe.facts.models import ModelState, ModelVersion
+from probe.facts.models import ModelState, ModelStatistics, ModelVersion
 from probe.facts.triton import Failure
 from probe.ledgers import models as ledger
 from probe.ledgers.models import ModelsLedger, Traffic
@@ -44,7 +44,7 @@ def test_statistics_name_what_is_ready() -> None:
     assert states(left) == {"m/1": "unknown", "n/1": "ready"}
     assert left.book.models.vanished == (key("m"),)
     assert not left.record("m").ready
-    assert left.record("m").statistics is left.record("m").ready_since is None
+    assert (left.record("m").statistics, left.record("m").ready_since) == (None, None)
     assert [each.key for each in left.book.models.named("m")] == [key("m")]
 
 
@@ -120,6 +120,17 @@ def test_answers_about_unknown_versions_are_no_records() -> None:
     assert seen.record("m").config == M
 
 
+def test_a_configuration_is_as_it_is_since_it_changed() -> None:
+    """Reading it again moves only when it was read."""
+    seen = up(M)
+    began = seen.record("m").config_at
+    again = seen.asks()
+    assert again.record("m").config_since == began
+    assert again.record("m").config_at == seen.now
+    other = again.with_config(python_model("m", 2)).asks()
+    assert other.record("m").config_since == other.record("m").config_at == again.now
+
+
 def test_readiness_is_forgotten_with_the_load_and_the_configuration_is_kept() -> None:
     """It said something of that load; the configuration is asked anew for the next."""
     seen = up(M).asks(readiness=((key("m"), False),)).without_model("m").polls()
@@ -171,15 +182,24 @@ def test_compute_time_is_of_the_last_look_that_saw_an_inference() -> None:
 
 
 @pytest.mark.parametrize(
-    ("told", "expected"),
-    [(START.wall - 5, START.wall - 5), (0.0, START.wall + 3), (None, START.wall)],
+    ("after", "expected"),
+    [
+        (row("m", success=1, last=START.wall - 5), -5),
+        (row("m", success=1, last=0.0), 3),
+        # Triton's last inference moves with failures too.
+        (row("m", success=1, failure=1, last=START.wall - 5), 3),
+        (row("m", failure=1, last=START.wall - 5), None),
+        (row("m", last=START.wall - 5), None),
+    ],
 )
-def test_the_last_success_is_tritons_moment_or_else_the_polls(told: float | None, expected: float) -> None:
-    """Triton tells when the last batch ran; where it tells nothing, the rise was seen at the poll."""
+def test_the_last_success_is_tritons_moment_where_it_can_be_no_failures(
+    after: ModelStatistics, expected: float | None
+) -> None:
+    """Else the poll's that saw the rise; without a rise there is none."""
     seen = up(M)
     assert seen.record("m").traffic.last_success_wall is None
-    used = seen.with_row(row("m", success=1, last=told)).later(-1).polls()
-    assert used.record("m").traffic.last_success_wall == pytest.approx(expected)
+    told = seen.with_row(after).later(-1).polls().record("m").traffic.last_success_wall
+    assert told == (None if expected is None else pytest.approx(START.wall + expected))
 
 
 @pytest.mark.parametrize(
@@ -231,7 +251,9 @@ STEPS = st.lists(
 
 
 @given(STEPS)
-def test_traffic_never_falls_and_misses_nothing_that_two_polls_can_tell(steps: list[tuple[object, ...]]) -> None:
+def test_traffic_never_falls_and_misses_nothing_that_two_polls_can_tell(
+    steps: list[tuple[object, ...]],
+) -> None:
     """Totals go on over reloads, unloads and epochs; each step is polled, so that none is lost."""
     triton, models, moment = Counters(), ModelsLedger(), START
     before = (0, 0)

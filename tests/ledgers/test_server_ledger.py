@@ -74,8 +74,8 @@ def test_another_process_is_another_epoch(pid: int, *, told: bool) -> None:
         seen = seen.server_exits(code=1)
     new = seen.having(server=server(pid=pid, start=9000), stubs=()).scans()
     assert (ledger(new).epoch, ledger(new).up, ledger(new).alive) == (2, False, True)
-    assert ledger(new).gone is ledger(new).exit_status is ledger(new).told is ledger(new).last is None
-    assert ledger(new).version is ledger(new).ready is None
+    forgotten = ("gone", "exit_status", "told", "last", "version", "ready")
+    assert [getattr(ledger(new), name) for name in forgotten] == [None] * len(forgotten)
     assert not ledger(new).gpus_told
     assert new.book.models.records == {}
     assert new.book.stubs.live == {}
@@ -151,6 +151,28 @@ def test_both_liveness_calls_must_time_out_to_be_a_miss() -> None:
     assert ledger(seen.fails(Failure.TIMEOUT).polls()).misses == 0
     halves = seen.polls(live=None, failures=(failing("live", Failure.TIMEOUT),))
     assert ledger(halves).misses == 0
+
+
+def test_where_http_never_answered_grpc_alone_makes_a_miss() -> None:
+    """It can not be asked to agree; once it answered in this epoch, it must."""
+    seen = World(server=server()).scans().polls(http_live=None)
+    assert not ledger(seen).http_up
+    assert ledger(seen.fails(Failure.TIMEOUT, Failure.REFUSED)).misses == 1
+    heard = seen.polls(http_live=False)
+    assert ledger(heard).http_up
+    assert ledger(heard.fails(Failure.TIMEOUT, Failure.REFUSED)).misses == 0
+    new = heard.server_exits().having(server=server(pid=9)).scans()
+    assert not ledger(new).http_up
+
+
+def test_refusals_of_http_are_counted_while_grpc_answers() -> None:
+    """In a row, and only of an HTTP that had answered."""
+    refusing = {"http_live": None, "failures": (failing("http_live", Failure.REFUSED),)}
+    seen = serving(M).polls(**refusing).polls(**refusing)
+    assert ledger(seen).http_refusals == 2
+    assert ledger(seen.polls()).http_refusals == 0
+    assert ledger(seen.fails(Failure.REFUSED)).http_refusals == 0
+    assert ledger(World().scans().polls(**refusing)).http_refusals == 0
 
 
 @pytest.mark.parametrize("failure", list(Failure))

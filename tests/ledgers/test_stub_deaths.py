@@ -259,6 +259,50 @@ def test_a_stub_that_triton_started_again_ends_the_death() -> None:
     assert dead(settled(seen.with_stub(stub(300, "m_0_1")))) == []
 
 
+@pytest.mark.parametrize("listed", [True, False], ids=["loading by the index", "left the statistics"])
+def test_a_death_right_after_a_load_and_before_a_poll_saw_it_is_not_missed(*, listed: bool) -> None:
+    """The model became ready since the last look: the exit waits for what Triton says next."""
+    seen = serving(TWO).without_model("m").having(stubs=()).polls()
+    if listed:
+        seen = seen.asks(index=(entry("m", ModelState.LOADING),))
+    seen = seen.with_stub(stub(200, "m_0_0"), stub(201, "m_0_1")).scans().exits(201, signal=9)
+    assert dead(seen) == []
+    ready = seen.having(rows=(row("m"),), configs=(TWO,))
+    assert dead(settled(ready)) == ["m_0_1"]
+    # Where the load was given up, its stubs ended with it.
+    failed = seen.having(stubs=()).scans().asks(index=(entry("m", ModelState.UNAVAILABLE, "Internal: x"),))
+    assert failed.book.stubs.dead == ()
+    assert counted(failed)["m", ExitCause.SIGNAL] == 1
+
+
+def test_an_exit_of_a_model_that_left_the_repository_too_is_no_death() -> None:
+    """Neither statistics nor the index have it any more."""
+    left = serving(TWO).without_model("m").polls()
+    begun = left.with_stub(stub(200, "m_0_0")).scans()
+    for seen in (left.exits(100, code=0), begun.exits(200, code=0)):
+        after = seen.asks(index=())
+        assert after.book.stubs.dead == ()
+        assert counted(after) == {("m", ExitCause.UNLOAD): 1}
+
+
+def test_an_exit_of_a_load_that_the_index_calls_failed_is_no_death() -> None:
+    """Its stubs end with it, told before or after."""
+    seen = serving(TWO).without_model("m").having(stubs=()).polls()
+    seen = seen.asks(index=(entry("m", ModelState.UNAVAILABLE, "Internal: x"),)).with_stub(stub(200, "m_0_0"))
+    ended = seen.scans().exits(200, signal=9).polls()
+    assert ended.book.stubs.dead == ()
+    assert counted(ended)["m", ExitCause.SIGNAL] == 1
+
+
+def test_a_reload_that_is_given_up_leaves_the_old_load_and_its_deaths() -> None:
+    """Triton keeps what served: the stubs of the new load ended, those of the old are watched on."""
+    seen = settled(serving(TWO).with_stub(stub(200, "m_0_0"), stub(201, "m_0_1")))
+    seen = settled(seen.exits(200, signal=9).exits(201, signal=9))
+    assert dead(seen) == []
+    assert [each.stub.process.id.pid for each in seen.alive("m")] == [100, 101]
+    assert dead(settled(seen.exits(100, signal=9))) == ["m_0_0"]
+
+
 # Stubs that linger
 
 

@@ -66,15 +66,26 @@ def test_a_model_without_a_configuration_has_no_backend_to_compare() -> None:
     loaded = serving(LLM, server=None, rows=()).book.models
     assert owner(stub(1, "llm_0_0", path=f"{VLLM}/model.py", runtime=VLLM).arguments, loaded) is None
     seen = World(rows=serving(LLM, server=None).rows).polls()
-    assert owner(stub(1, "llm_0_0", path=f"{VLLM}/model.py", runtime=VLLM).arguments, seen.book.models) is None
+    assert (
+        owner(stub(1, "llm_0_0", path=f"{VLLM}/model.py", runtime=VLLM).arguments, seen.book.models) is None
+    )
+
+
+def test_a_repository_that_was_copied_from_an_object_store_is_told_by_version_and_group() -> None:
+    """Its folder has a random name, which is no model's; two that fit are none."""
+    arguments = stub(1, "m_0_0", path="/tmp/folderAbC123/1/model.py").arguments
+    assert owner(arguments, models(python_model("m"), LLM)) == key("m")
+    assert owner(arguments, models(python_model("m", version="2"))) is None
+    assert owner(arguments, models(config("m", group("m_0"), backend="onnxruntime"))) is None
+    assert owner(arguments, models(config("m", group("g")), config("n", group("g")))) is None
+    same = (config("m", group("m_0")), config("n", group("m_0")))
+    assert owner(arguments, models(*same)) is None
 
 
 @given(name=st.text(max_size=12), path=st.text(max_size=20), runtime=st.text(max_size=12))
 def test_any_command_line_is_read_without_a_fault(name: str, path: str, runtime: str) -> None:
     """Garbage has no owner among the loaded, or one of them."""
-    found = owner(
-        stub(1, name, "m", path=path, runtime=runtime).arguments, models(python_model("m"), LLM)
-    )
+    found = owner(stub(1, name, "m", path=path, runtime=runtime).arguments, models(python_model("m"), LLM))
     assert found in (None, key("m"), key("llm"))
 
 
@@ -109,7 +120,7 @@ def test_the_configuration_says_how_many_stubs_there_should_be(
 
 
 def test_a_backend_that_was_seen_with_stubs_is_expected_to_have_them() -> None:
-    """vLLM's stub counts like a python model's, and after its death too."""
+    """A vLLM stub counts like a python model's, and after its death too."""
     seen = serving(LLM).with_stub(stub(50, "llm_0_0", path=f"{VLLM}/model.py", runtime=VLLM)).scans()
     assert seen.book.stubs.expected(key("llm"), LLM) == 1
     died = seen.exits(50, signal=9).polls().scans()

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from probe.checks.observation import Observation
-from probe.checks.placement import gpu_use, placement_of
 from probe.checks.stubs import believed_deaths
+from probe.checks.verdicts import gpu_use, placement_of
 from probe.facts.container import ContainerReading, Limit
 from probe.facts.models import ModelState
 from probe.facts.releases import semantics

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable
 from functools import cached_property
 
@@ -17,11 +16,9 @@ from probe.facts.processes import (
     ProcessReading,
     ProcessState,
     Stub,
-    StubArguments,
 )
-from probe.ledgers.models import ModelRecord, ModelsLedger
-
-_INSTANCE = re.compile(r"(?P<group>.+)_(?P<index>[0-9]+)\Z", re.DOTALL)
+from probe.ledgers.models import ModelsLedger
+from probe.ledgers.ownership import copies, likely_model, owner
 
 
 class LiveStub(msgspec.Struct, frozen=True):
@@ -230,75 +227,6 @@ class StubsLedger(msgspec.Struct, frozen=True, dict=True):
         return sum(group.instances for group in config.groups)
 
 
-def copies(instance: str, config: ModelConfig | None) -> int:
-    """How many instances of a load carry this name: one for each GPU of its group, else one."""
-    found = _INSTANCE.match(instance)
-    named = [] if config is None or found is None else [g for g in config.groups if g.name == found["group"]]
-    return max((len(group.gpus) for group in named), default=1) or 1
-
-
-def owner(arguments: StubArguments, models: ModelsLedger) -> ModelVersion | None:
-    """Which loaded model version a stub serves; None for an auto-complete stub.
-
-    The python backend runs ``<repository>/<model>/<version>/<file>``; a backend written in python may run
-    its own file, and then only the instance's name ``<group>_<i>`` leads to the model.
-    """
-    instance = _INSTANCE.match(arguments.name)
-    if instance is None:
-        return None
-    group = instance["group"]
-    key = _by_path(arguments)
-    record = models.records.get(key) if key is not None else None
-    if record is not None:
-        return key if _calls(record, arguments.name, group) else None
-    if arguments.runtime_dir in _PYTHON:
-        return _by_group(key, group, models)
-    backend = arguments.runtime_dir.rstrip("/").rpartition("/")[2]
-    for key, record in models.records.items():
-        config = record.config
-        if (
-            config is not None
-            and config.backend == backend
-            and any(each.name == group for each in config.groups)
-        ):
-            return key
-    return None
-
-
-def _by_group(key: ModelVersion | None, group: str, models: ModelsLedger) -> ModelVersion | None:
-    # A repository in an object store is copied to a folder of a random name, which is no model's: then the
-    # version and the group's name must do, where they mean one model alone.
-    if key is None or key.name in models.known:
-        return None
-    fitting = [
-        each.key
-        for each in models.records.values()
-        if each.key.version == key.version
-        and each.config is not None
-        and each.config.backend == "python"
-        and any(one.name == group for one in each.config.groups)
-    ]
-    return fitting[0] if len(fitting) == 1 else None
-
-
-_PYTHON = ("", "DEFAULT")
-"""Runtime folders of the python backend itself; empty before 23.10, when no other backend had stubs."""
-
-
-def _by_path(arguments: StubArguments) -> ModelVersion | None:
-    parts = arguments.model_path.split("/")
-    # The model, its version, and the file.
-    return ModelVersion(parts[-3], parts[-2]) if len(parts) > 2 else None  # noqa: PLR2004
-
-
-def _calls(record: ModelRecord, name: str, group: str) -> bool:
-    # The auto-complete stub of a model called "m_0" is named like the first instance of a group "m":
-    # without a configuration it is taken for the former, with one the group must be in it.
-    if record.config is None:
-        return name != record.key.name
-    return any(each.name == group for each in record.config.groups)
-
-
 def _named(live: LiveStub, models: ModelsLedger) -> LiveStub:
     model = None if live.orphaned else owner(live.stub.arguments, models)
     return live if model == live.model or model is None else msgspec.structs.replace(live, model=model)
@@ -373,9 +301,7 @@ def _counted(exits: dict[tuple[str, str], int], settled: Iterable[DeadStub]) -> 
 
 def _guess(death: DeadStub) -> str:
     # It ended before its model was ever ready.
-    arguments = death.last.arguments
-    key = _by_path(arguments) if arguments.runtime_dir in _PYTHON else None
-    return key.name if key is not None else death.instance.rpartition("_")[0] or death.instance
+    return likely_model(death.last.arguments)
 
 
 def _cause(death: DeadStub) -> ExitCause:

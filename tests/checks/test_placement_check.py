@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from probe.checks.placement import gpu_use, judge, placement_of
+from probe.checks.placement import judge
+from probe.checks.verdicts import gpu_use, placement_of
 from probe.facts.models import DeviceMemory, InstanceKind, ModelState
 from probe.facts.nvml import Gpu, NvmlState
 from probe.facts.placement import Placement, Verdict

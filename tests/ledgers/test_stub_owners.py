@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from probe.facts.models import InstanceKind, ModelConfig, ModelVersion
 from probe.facts.processes import ProcessState
 from probe.ledgers.models import ModelsLedger
-from probe.ledgers.stubs import copies, owner
+from probe.ledgers.ownership import copies, owner
 from tests.worlds import World, config, ensemble, group, key, python_model, server, serving, stub
 
 VLLM = "/opt/tritonserver/backends/vllm"

@@ -1,0 +1,86 @@
+"""Whose stub is this: from its command line to the model version that it serves; pure."""
+
+from __future__ import annotations
+
+import re
+
+from probe.facts.models import ModelConfig, ModelVersion
+from probe.facts.processes import StubArguments
+from probe.ledgers.models import ModelRecord, ModelsLedger
+
+_INSTANCE = re.compile(r"(?P<group>.+)_(?P<index>[0-9]+)\Z", re.DOTALL)
+
+
+def copies(instance: str, config: ModelConfig | None) -> int:
+    """How many instances of a load carry this name: one for each GPU of its group, else one."""
+    found = _INSTANCE.match(instance)
+    named = [] if config is None or found is None else [g for g in config.groups if g.name == found["group"]]
+    return max((len(group.gpus) for group in named), default=1) or 1
+
+
+def owner(arguments: StubArguments, models: ModelsLedger) -> ModelVersion | None:
+    """Which loaded model version a stub serves; None for an auto-complete stub.
+
+    The python backend runs ``<repository>/<model>/<version>/<file>``; a backend written in python may run
+    its own file, and then only the instance's name ``<group>_<i>`` leads to the model.
+    """
+    instance = _INSTANCE.match(arguments.name)
+    if instance is None:
+        return None
+    group = instance["group"]
+    key = _by_path(arguments)
+    record = models.records.get(key) if key is not None else None
+    if record is not None:
+        return key if _calls(record, arguments.name, group) else None
+    if arguments.runtime_dir in _PYTHON:
+        return _by_group(key, group, models)
+    backend = arguments.runtime_dir.rstrip("/").rpartition("/")[2]
+    for key, record in models.records.items():
+        config = record.config
+        if (
+            config is not None
+            and config.backend == backend
+            and any(each.name == group for each in config.groups)
+        ):
+            return key
+    return None
+
+
+def likely_model(arguments: StubArguments) -> str:
+    """The model's name as far as the command line alone tells it, for a count."""
+    key = _by_path(arguments) if arguments.runtime_dir in _PYTHON else None
+    return key.name if key is not None else arguments.name.rpartition("_")[0] or arguments.name
+
+
+def _by_group(key: ModelVersion | None, group: str, models: ModelsLedger) -> ModelVersion | None:
+    # A repository in an object store is copied to a folder of a random name, which is no model's: then the
+    # version and the group's name must do, where they mean one model alone.
+    if key is None or key.name in models.known:
+        return None
+    fitting = [
+        each.key
+        for each in models.records.values()
+        if each.key.version == key.version
+        and each.config is not None
+        and each.config.backend == "python"
+        and any(one.name == group for one in each.config.groups)
+    ]
+    return fitting[0] if len(fitting) == 1 else None
+
+
+_PYTHON = ("", "DEFAULT")
+"""Runtime folders of the python backend itself; empty before 23.10, when no other backend had stubs."""
+
+
+def _by_path(arguments: StubArguments) -> ModelVersion | None:
+    parts = arguments.model_path.split("/")
+    # The model, its version, and the file.
+    return ModelVersion(parts[-3], parts[-2]) if len(parts) > 2 else None  # noqa: PLR2004
+
+
+def _calls(record: ModelRecord, name: str, group: str) -> bool:
+    # The auto-complete stub of a model called "m_0" is named like the first instance of a group "m":
+    # without a configuration it is taken for the former, with one the group must be in it.
+    if record.config is None:
+        return name != record.key.name
+    return any(each.name == group for each in record.config.groups)

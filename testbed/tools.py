@@ -1,7 +1,9 @@
-"""What a test does where a tool is missing: skip, and fail where everything must be there."""
+"""What tests share: what to do where a tool is missing, and how to wait for a condition."""
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable
 from typing import NoReturn
 
 import pytest
@@ -13,3 +15,11 @@ MISSING = "missing: "
 def missing(what: str) -> NoReturn:
     """Skip the running test because of a tool that could be installed; say which and how."""
     pytest.skip(MISSING + what)
+
+
+def until(condition: Callable[[], object], seconds: float = 10.0) -> None:
+    """Wait until it holds; fail the test where it does not in time."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "it did not happen in time"  # noqa: S101  (it speaks to a test)
+        time.sleep(0.01)

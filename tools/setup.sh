@@ -74,6 +74,29 @@ unpack_promtool() {
   rm -rf "$scratch"
 }
 
+# NVIDIA's own library answers "no driver" on a machine without one, and one test asks it. It is in Debian's
+# non-free component, which is looked up with an apt state of our own: the machine's sources stay as they are.
+unpack_nvml() {
+  mkdir -p "$tools/nvidia"
+  into=$(cd "$tools/nvidia" && pwd)
+  scratch=$(mktemp -d "$tools/deb.XXXXXX")
+  (
+    cd "$scratch"
+    mkdir -p lists/partial cache/archives/partial
+    cat /etc/apt/sources.list /etc/apt/sources.list.d/*.list 2>/dev/null |
+      sed -nE 's/^(deb .*) main.*/\1 main non-free/p' >all.list || true
+    sed -E 's/^Components:.*/Components: main non-free/' /etc/apt/sources.list.d/*.sources >all.sources 2>/dev/null || true
+    from=all.list
+    [ -s all.list ] || from=all.sources
+    set -- -q -o Dir::Etc::SourceList="$PWD/$from" -o Dir::Etc::SourceParts=- -o Dir::State::Lists="$PWD/lists" \
+      -o Dir::Cache="$PWD/cache" -o APT::Sandbox::User=root -o Acquire::Retries=2
+    { apt-get "$@" update && apt-get "$@" download libnvidia-ml1; } >apt.log 2>&1 || exit 1
+    dpkg-deb --fsys-tarfile libnvidia-ml1_*.deb | tar -xf - --wildcards '*/libnvidia-ml.so*'
+    find . -name 'libnvidia-ml.so*' -exec cp -P {} "$into/" ';'
+  ) || say "could not get NVIDIA's library from Debian; the one test that asks it is skipped"
+  rm -rf "$scratch"
+}
+
 if ! have "$python"; then
   [ "$python" = python3 ] || die "no interpreter '$python'"
   install " python3"
@@ -93,6 +116,9 @@ if [ "$profile" = test ]; then
   have gcc || need gcc
   { have gcc && echo '#include <stdio.h>' | gcc -E - >/dev/null 2>&1; } || need libc6-dev
   have promtool || [ -x "$tools/promtool" ] || need prometheus
+fi
+if [ "$profile" = test ] && have apt-get && [ ! -d "$tools/nvidia" ] && [ ! -e /proc/driver/nvidia ]; then
+  unpack_nvml
 fi
 [ -n "$missing" ] || exit 0
 

@@ -179,6 +179,8 @@ def test_compute_time_is_of_the_last_look_that_saw_an_inference() -> None:
     slower = seen.with_row(row("m", success=12, compute_ns=50_000_000)).polls()
     assert slower.record("m").traffic.compute_seconds_per_inference == pytest.approx(0.02)
     assert slower.polls().record("m").traffic == slower.record("m").traffic
+    first = World(rows=(row("m", success=4),)).polls().record("m")
+    assert first.traffic.compute_seconds_per_inference == pytest.approx(0.001)
 
 
 @pytest.mark.parametrize(

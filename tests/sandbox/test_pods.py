@@ -4,7 +4,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,16 +13,9 @@ from probe.facts.processes import ProcessState
 from probe.sandbox.errors import SandboxError
 from probe.sandbox.pods import BarePod, Pod
 from probe.sandbox.processes import read_process
+from testbed.tools import until
 
 OpenPod = Callable[[int], Pod]
-
-
-def until(condition: Callable[[], object], seconds: float = 10.0) -> None:
-    """Wait until it holds."""
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "it did not happen in time"
-        time.sleep(0.01)
 
 
 def said(pod: BarePod, *command: str) -> str:
@@ -72,7 +64,7 @@ def test_orphans_in_a_pod_are_reaped(pod: Pod) -> None:
 
 def test_a_zombie_shows_with_its_pod(pod: Pod) -> None:
     """A child that nobody waited for is listed as a zombie, without arguments."""
-    code = "import subprocess, time; subprocess.Popen(['true']); time.sleep(100)"
+    code = "import subprocess, time; child = subprocess.Popen(['true']); time.sleep(100)"
     pod.popen([sys.executable, "-c", code])
     until(lambda: any(each.state is ProcessState.ZOMBIE for each in pod.processes()))
     zombie = next(each for each in pod.processes() if each.state is ProcessState.ZOMBIE)

@@ -35,8 +35,9 @@ BRISK = 1.0
 """Seconds between polls while Triton is not up: a refused connection costs nobody anything."""
 BRISK_FOR = 30.0
 """Seconds for which a model that loads is polled at that pace; one that takes longer is not watched for it."""
-TURN = 1.0
-"""Seconds between turns of the loop at most; its age is what ``/healthz`` answers by."""
+TURN = 5.0
+"""Seconds between turns of the loop at most; its age is what ``/healthz`` answers by.  Each turn of an idle
+process costs half a millisecond of cold caches, so it is far below the age that counts as stalled, and no more."""
 FINEST = 0.001
 """Seconds that the loop waits for a hold at least: clocks round, and a turn just too early must not spin."""
 CLOSE_DEADLINE = 1.0
@@ -121,10 +122,12 @@ class Engine:
         while True:
             began = self._clock().mono
             left = self._publisher.due(self._clock())
-            stirred = await self._stirred.wait(TURN if left is None else min(TURN, max(FINEST, left)))
+            routine = self.board.latest.taken.mono + self._settings.interval - began
+            waiting = min(TURN, routine) if left is None else min(TURN, routine, left)
+            stirred = await self._stirred.wait(max(FINEST, waiting))
             moment = self._clock().mono
             due = left is not None and moment - began >= left
-            overdue = moment - self.board.latest.taken.mono >= self._settings.interval
+            overdue = moment - began >= routine
             if stirred or due or overdue:
                 self._judge()
             # Last, so that a judgement that always fails shows as a loop that no longer turns.

@@ -17,6 +17,7 @@ from probe.sources.triton.protos import SERVICE, messages
 from testbed.scripted.raw import RawListener
 from testbed.scripted.script import EVERY_CALL, Group, ScriptedModel
 from testbed.scripted.server import ScriptedTriton
+from testbed.tools import until
 
 Answer = Any
 StartTriton = Callable[..., TritonServer]
@@ -255,6 +256,16 @@ def test_the_script_answers_as_the_real_server_does(
     assert (told.backend, told.default_model_filename) == (resolved.backend, resolved.default_model_filename)
 
 
+def listens(address: str) -> bool:
+    """Whether somebody accepts a connection there."""
+    host, _, port = address.rpartition(":")
+    try:
+        socket.create_connection((host, int(port)), timeout=5).close()
+    except ConnectionRefusedError:
+        return False
+    return True
+
+
 def test_restrictions_are_worded_as_the_real_server_words_them(
     triton: StartTriton, repository: Repository, scripted_triton: ScriptedTriton
 ) -> None:
@@ -265,6 +276,8 @@ def test_restrictions_are_worded_as_the_real_server_words_them(
     while (refusal := ask(real.grpc, "ServerLive"))[1].find("restricted") < 0:
         assert time.monotonic() < deadline
         time.sleep(0.05)
+    # HTTP opens a moment after gRPC.
+    until(lambda: listens(real.http), 20.0)
     scripted_triton.script.restricted = {"health": ("key", "value")}
     assert ask(scripted_triton.grpc, "ServerLive") == refusal
     texts = []

@@ -72,6 +72,9 @@ class TritonServer:
         self.log = log
         grpc, http, metrics = ports or free_ports(3)
         self._ports = (grpc, http, metrics)
+        self._without_metrics = any(
+            each.startswith(("--allow-metrics=", "--metrics-address=")) for each in arguments
+        )
         repositories = (repository,) if isinstance(repository, Path) else tuple(repository)
         command = [
             str(installation.binary),
@@ -126,11 +129,21 @@ class TritonServer:
 
     def wait_live(self, seconds: float = 30.0) -> Self:
         """Wait until its ports are open and it says that it lives."""
-        return self._wait("live", self.client.server_live, seconds)
+        return self._wait(
+            "live", lambda: self.client.server_live() and self._listens(self._ports[2]), seconds
+        )
 
     def wait_ready(self, seconds: float = 30.0) -> Self:
         """Wait until it says that it and all its models are ready."""
         return self._wait("ready", self.client.server_ready, seconds)
+
+    def _listens(self, port: int) -> bool:
+        # Triton opens gRPC, HTTP and metrics in this order: with the last, all are there.
+        try:
+            socket.create_connection(("127.0.0.1", port), timeout=1.0).close()
+        except OSError:
+            return self._without_metrics
+        return True
 
     def stubs(self, model: str | None = None) -> tuple[SandboxStub, ...]:
         """List the living stubs of the pod (of one model), also of a server that is gone, by pid.

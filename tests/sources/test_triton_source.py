@@ -198,7 +198,8 @@ async def test_a_restricted_protocol_says_so_and_opens_for_the_header(
     }
     assert "triton-grpc-protocol-secret" in reading.failures[0].detail
     opened = source(server, headers={"Triton-Grpc-Protocol-Secret": "open sesame"})
-    reading = await opened.poll()
+    # The metrics port opens last.
+    reading = await until(opened.poll, lambda seen: not seen.failures, 10.0)
     assert (reading.live, reading.http_live, reading.version) == (True, True, "2.51.0")
     assert reading.failures == ()
 

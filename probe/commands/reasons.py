@@ -7,9 +7,10 @@ import textwrap
 
 import click
 
-from probe.facts.catalogue import CATALOGUE, Reason, nearest
+from probe.facts.catalogue import CATALOGUE, Reason
 from probe.facts.findings import Action
 from probe.facts.gates import Hold
+from probe.kits.words import nearest
 from probe.settings import format_hold
 
 NOT_JUDGED = "not judged by this release"
@@ -33,7 +34,7 @@ def reasons(name: str | None, *, output_format: str) -> int:
         return 0
     reason = CATALOGUE.get(name)
     if reason is None:
-        close = nearest(name)
+        close = nearest(name, CATALOGUE)
         hint = f"did you mean {close}?" if close else "`triton-probe reasons` lists them all"
         click.echo(f"triton-probe: no reason is named {name[:80]!r}, {hint}", err=True)
         return 2

@@ -5,8 +5,6 @@ CLI help, docs, alerts, runbooks and tests are generated from this table or chec
 
 from __future__ import annotations
 
-import difflib
-
 import msgspec
 
 from probe.facts.findings import Action, Severity
@@ -418,10 +416,3 @@ _ALL = (
 
 CATALOGUE: dict[str, Reason] = {each.name: each for each in _ALL}
 """Every reason by its name, in the order of the contract."""
-
-
-def nearest(name: str) -> str | None:
-    """The known reason that this name most likely meant, or None."""
-    folded = {each.casefold(): each for each in CATALOGUE}
-    close = difflib.get_close_matches(name.casefold(), folded, n=1, cutoff=0.5)
-    return folded[close[0]] if close else None

@@ -10,10 +10,11 @@ import datetime
 
 import msgspec
 
-from probe.facts.catalogue import CATALOGUE, nearest
+from probe.facts.catalogue import CATALOGUE
 from probe.facts.findings import Action, Finding, Severity, Subject, SubjectKind
 from probe.facts.gates import Gate
 from probe.facts.status import ModelStatus, Snapshot, SourceStatus, Status
+from probe.kits.words import nearest
 from probe.surfaces.plain import one_line
 
 _MISSING = "ModelMissing"
@@ -161,7 +162,7 @@ def _unknown_reasons(names: tuple[str, ...]) -> list[str]:
     unknown = [each for each in dict.fromkeys(names) if each not in CATALOGUE]
     warnings = []
     for each in unknown[:_MOST_WARNINGS]:
-        near = nearest(each[:_LONGEST_NAME])
+        near = nearest(each, CATALOGUE)
         hint = f", did you mean {near}?" if near else ""
         warnings.append(f"no reason {_named(each)} to exclude{hint}")
     return _counted(warnings, len(unknown))

@@ -10,9 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from probe import checks
-from probe.facts.catalogue import CATALOGUE, nearest
+from probe.facts.catalogue import CATALOGUE
 from probe.facts.findings import Action
 from probe.facts.gates import AT_ONCE, Gate, Hold
+from probe.kits.words import nearest
 
 LIVE, READY, STARTUP = Gate.LIVE, Gate.READY, Gate.STARTUP
 S5, S30, LOOKS3 = Hold(seconds=5), Hold(seconds=30), Hold(looks=3)
@@ -138,10 +139,10 @@ def test_judged_are_the_reasons_that_some_check_mentions() -> None:
 )
 def test_a_misspelt_reason_leads_to_the_one_that_was_meant(written: str, meant: str | None) -> None:
     """Whatever its case; nothing near is nothing."""
-    assert nearest(written) == meant
+    assert nearest(written, CATALOGUE) == meant
 
 
 @given(name=st.sampled_from(sorted(TABLE)), upper=st.booleans())
 def test_every_reason_is_its_own_nearest(name: str, *, upper: bool) -> None:
     """In any case."""
-    assert nearest(name.upper() if upper else name.lower()) == name
+    assert nearest(name.upper() if upper else name.lower(), CATALOGUE) == name

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import os
 import shutil
 import subprocess
 from typing import Any
@@ -15,6 +14,7 @@ from prometheus_client.parser import text_string_to_metric_families as parse_tex
 from probe.facts.status import Histogram, Snapshot, Tallies
 from probe.surfaces import exposition, metrics
 from probe.surfaces.metric_names import METRICS
+from testbed.tools import missing
 from tests.goldens import Golden
 from tests.surfaces.snapshots import EVERYTHING, HOSTILE, finding, initializing, model, snapshot
 
@@ -55,11 +55,7 @@ def test_metrics_are_golden(name: str, content_type: str, golden: Golden) -> Non
 @pytest.mark.parametrize("case", SNAPSHOTS)
 def test_promtool_has_nothing_to_say(case: str) -> None:
     """Prometheus' own linter is silent, whatever models are called."""
-    promtool = shutil.which("promtool")
-    if promtool is None:
-        if os.environ.get("TRITON_PROBE_REQUIRE_ALL") == "1":
-            pytest.fail("promtool is not installed (Debian package prometheus)")
-        pytest.skip("promtool is not installed")
+    promtool = shutil.which("promtool") or missing("promtool is not installed (Debian package prometheus)")
 
     linted = subprocess.run(
         [promtool, "check", "metrics"],

@@ -76,7 +76,6 @@ class Procfs:
 
     def __init__(self, root: Path = Path("/proc")) -> None:
         """Read below this folder."""
-        self.root = root
         self._base = os.fspath(root)
 
     def pids(self) -> list[int]:
@@ -98,10 +97,6 @@ class Procfs:
         # Bytes that are no text are replaced: these words end up in messages and in JSON.
         parts = raw.decode("utf-8", errors="replace").split("\0")
         return tuple(parts[:-1] if parts and not parts[-1] else parts)
-
-    def root_of(self, pid: int) -> Path:
-        """The process's own view of the file system (asks for ptrace read access to be entered)."""
-        return self.root / str(pid) / "root"
 
     def gpu_minors(self, pid: int) -> tuple[int, ...] | None:
         """The N of each ``/dev/nvidia<N>`` in the process's root, or None where it can not be read."""

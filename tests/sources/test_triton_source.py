@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from probe.facts.models import InstanceGroup, InstanceKind, ModelState, ModelVersion
+from probe.facts.processes import ProcessState
 from probe.facts.triton import CallFailure, Failure, Inquiry, TritonReading
 from probe.sandbox.repositories import Repository
 from probe.sandbox.tritonserver import TritonServer, free_ports
@@ -150,6 +151,10 @@ async def test_a_stopped_server_is_a_timeout_and_comes_back(
     if connected:
         assert (await watched.poll()).live
     server.kill(signal.SIGSTOP)
+    # The signal is sent before its threads have stopped.
+    async with asyncio.timeout(5.0):
+        while (process := server.program.look()) and process.state is not ProcessState.STOPPED:
+            await asyncio.sleep(0.01)
     for _ in range(2):
         began = time.monotonic()
         reading = await watched.poll()

@@ -18,6 +18,7 @@ from probe.sandbox.repositories import Repository
 from probe.sandbox.tritonserver import TritonServer, free_ports
 from probe.settings import TritonSettings
 from probe.sources.triton.source import TritonSource
+from testbed import tools
 
 StartTriton = Callable[..., TritonServer]
 Open = Callable[..., TritonSource]
@@ -152,9 +153,7 @@ async def test_a_stopped_server_is_a_timeout_and_comes_back(
         assert (await watched.poll()).live
     server.kill(signal.SIGSTOP)
     # The signal is sent before its threads have stopped.
-    async with asyncio.timeout(5.0):
-        while (process := server.program.look()) and process.state is not ProcessState.STOPPED:
-            await asyncio.sleep(0.01)
+    tools.until(lambda: (process := server.program.look()) and process.state is ProcessState.STOPPED)
     for _ in range(2):
         began = time.monotonic()
         reading = await watched.poll()

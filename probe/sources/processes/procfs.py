@@ -34,6 +34,8 @@ class Stat(msgspec.Struct, frozen=True):
     """``/proc/<pid>/stat`` as far as it is used; field numbers in proc(5).
 
     ``exit_status`` (field 52) is the wait status of a zombie; zero may also mean "you may not know".
+    A process whose main thread has ended while others go on is shown as a zombie and is none: ``state``
+    is SLEEPING then.
     """
 
     pid: int
@@ -60,7 +62,7 @@ def parse_stat(raw: bytes) -> Stat | None:
         return Stat(
             pid=int(raw[:opened]),
             name=raw[opened + 1 : closed].decode("utf-8", errors="replace"),
-            state=_STATES.get(fields[0].decode("ascii", errors="replace"), ProcessState.RUNNING),
+            state=_state(fields[0].decode("ascii", errors="replace"), int(fields[17])),
             parent=int(fields[1]),
             cpu_ticks=int(fields[11]) + int(fields[12]),
             start_ticks=int(fields[19]),
@@ -69,6 +71,13 @@ def parse_stat(raw: bytes) -> Stat | None:
         )
     except (ValueError, IndexError):
         return None
+
+
+def _state(letter: str, threads: int) -> ProcessState:
+    # A killed process of many threads may show its first one dead for a while before the last one is: its
+    # pidfd tells nothing yet, and there is no exit status to read.
+    state = _STATES.get(letter, ProcessState.RUNNING)
+    return ProcessState.SLEEPING if state is ProcessState.ZOMBIE and threads > 1 else state
 
 
 class Procfs:

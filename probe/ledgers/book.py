@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import msgspec
 
+from probe.facts.canaries import CanaryResult
 from probe.facts.container import ContainerReading
 from probe.facts.instants import Instant
 from probe.facts.nvml import NvmlReading
 from probe.facts.processes import Exit, ProcessId, ProcessReading
 from probe.facts.triton import InquiryReading, TritonReading
+from probe.ledgers.canaries import CanariesLedger
 from probe.ledgers.evidence import EvidenceLedger
 from probe.ledgers.models import ModelsLedger
 from probe.ledgers.server import ServerLedger
@@ -21,6 +23,7 @@ class Book(msgspec.Struct, frozen=True):
     server: ServerLedger = ServerLedger()
     models: ModelsLedger = ModelsLedger()
     stubs: StubsLedger = StubsLedger()
+    canaries: CanariesLedger = CanariesLedger()
     evidence: EvidenceLedger = EvidenceLedger()
     processes: ProcessReading | None = None
     container: ContainerReading | None = None
@@ -62,6 +65,10 @@ class Book(msgspec.Struct, frozen=True):
         stubs = self.stubs.believing(*exited).settled(self.models)
         return msgspec.structs.replace(self, stubs=stubs)
 
+    def with_canary(self, result: CanaryResult) -> Book:
+        """After a canary came to its end."""
+        return msgspec.structs.replace(self, canaries=self.canaries.with_result(result))
+
     def with_nvml(self, reading: NvmlReading, patience: float) -> Book:
         """After a look at NVML."""
         evidence = self.evidence.with_look(reading, self.processes, self.models, patience)
@@ -80,6 +87,7 @@ class Book(msgspec.Struct, frozen=True):
             server=server,
             models=self.models.forgotten(),
             stubs=self.stubs.forgotten(),
+            canaries=CanariesLedger(),
             evidence=self.evidence.forgotten(),
             container=None,
         )

@@ -254,25 +254,29 @@ ctypes.CDLL(None).syscall({"x86_64": 60, "aarch64": 93}[platform.machine()], 0)
 """
 
 
-async def test_a_process_whose_main_thread_ended_has_not_exited(witness: Witness) -> None:
-    """The kernel shows it as a zombie while its other threads go on, as a killed stub is for a moment.
-
-    Taken for an exit, it would be let go of before its pidfd could tell the signal.
-    """
+@pytest.fixture
+def leaderless() -> Iterator[subprocess.Popen[bytes]]:
+    """A process whose main thread has ended while another goes on: the kernel shows it as a zombie."""
     with subprocess.Popen([sys.executable, "-c", _LEADERLESS], stdin=subprocess.PIPE) as process:
-        try:
-            line = Path(f"/proc/{process.pid}/stat")
-            deadline = time.monotonic() + PATIENCE
-            while b") Z " not in line.read_bytes():
-                assert time.monotonic() < deadline
-                await asyncio.sleep(0.01)
-            stat = Procfs().stat(process.pid)
-            assert stat is not None
-            assert stat.state is ProcessState.SLEEPING
-            witness.watch.watch([identity(process.pid)])
-        finally:
-            process.kill()
-        assert (await witness.one()).signal == signal.SIGKILL
+        line = Path(f"/proc/{process.pid}/stat")
+        deadline = time.monotonic() + PATIENCE
+        while b") Z " not in line.read_bytes():
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        yield process
+        process.kill()
+
+
+async def test_a_process_whose_main_thread_ended_has_not_exited(
+    witness: Witness, leaderless: subprocess.Popen[bytes]
+) -> None:
+    """A killed stub looks like this for a moment, and its pidfd can not tell the signal yet."""
+    stat = Procfs().stat(leaderless.pid)
+    assert stat is not None
+    assert stat.state is ProcessState.SLEEPING
+    witness.watch.watch([identity(leaderless.pid)])
+    leaderless.kill()
+    assert (await witness.one()).signal == signal.SIGKILL
 
 
 async def test_who_is_not_watched_any_more_calls_nobody(witness: Witness, child: Callable[[], Child]) -> None:

@@ -173,6 +173,17 @@ async def test_a_killed_helper_comes_back_after_a_pause(source: NvmlSource) -> N
     assert source.pid != pid
 
 
+async def test_a_helper_found_dead_by_the_next_question_is_told_with_its_signal(source: NvmlSource) -> None:
+    """The question comes before the loop has read the end of the pipe: it is the same end."""
+    assert source.pid is not None
+    os.kill(source.pid, signal.SIGKILL)
+    deadline = time.monotonic() + 10.0
+    while b") Z " not in Path(f"/proc/{source.pid}/stat").read_bytes():  # noqa: ASYNC240  (the loop must not turn)
+        assert time.monotonic() < deadline
+    reading = await source.look()
+    assert (reading.state, "signal 9" in reading.detail) == (NvmlState.ERROR, True)
+
+
 async def test_pauses_double_up_to_a_minute(monkeypatch: pytest.MonkeyPatch) -> None:
     """A helper that never comes up is tried after 1, 2, 4 … and at last every 60 seconds."""
     clock = 1000.0

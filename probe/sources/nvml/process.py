@@ -62,6 +62,9 @@ class LineProcess:
         """Write one line; where it does not take it whole, that is its end."""
         try:
             taken = os.write(self._stdin.fileno(), line + b"\n")
+        except BrokenPipeError:
+            # It has ended, and the loop has not read that yet.
+            self.end(ENDED)
         except OSError as error:
             self.end(f"took no request: {error.strerror}")
         else:

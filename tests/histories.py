@@ -88,6 +88,18 @@ def _traffic(now: History, which: int) -> History:
     return now.but(now.world.having(rows=tuple(rows)))
 
 
+def _queue(now: History, which: int) -> History:
+    return now.but(now.world.polls(pending=tuple((each.key, which) for each in now.world.rows)))
+
+
+def _errors(now: History, which: int) -> History:
+    rows = [
+        msgspec.structs.replace(each, failure=each.failure + 5) if index == which else each
+        for index, each in enumerate(now.world.rows)
+    ]
+    return now.but(now.world.having(rows=tuple(rows)).polls(pending=()))
+
+
 def _ask(now: History, _: int) -> History:
     loaded = tuple(entry(each.key.name, ModelState.READY, "", each.key.version) for each in now.world.rows)
     return now.but(now.world.asks(index=(*loaded, *now.index.values())))
@@ -198,6 +210,8 @@ EVENTS: dict[str, Callable[[History, int], History]] = {
     "ask": _ask,
     "look": _look,
     "traffic": _traffic,
+    "queue": _queue,
+    "errors": _errors,
     "refuse": _refuse,
     "exit": _exit,
     "restart": _restart,

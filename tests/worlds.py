@@ -18,6 +18,7 @@ import msgspec
 
 from probe.checks import roster
 from probe.checks.observation import Observation, Staleness
+from probe.facts.canaries import CanaryOutcome, CanaryResult
 from probe.facts.container import ContainerReading
 from probe.facts.findings import Claim
 from probe.facts.instants import Instant
@@ -184,6 +185,7 @@ def row(
     executions: int | None = None,
     last: float | None = None,
     compute_ns: int | None = None,
+    success_ns: int | None = None,
     memory: tuple[DeviceMemory, ...] = (),
 ) -> ModelStatistics:
     """One row of statistics; what is not given follows from ``success``.  ``last``: seconds on the wall clock."""
@@ -198,7 +200,7 @@ def row(
         last_inference_ms=int(wall * 1000),
         compute_infer_count=ran,
         compute_infer_ns=ran * 1_000_000 if compute_ns is None else compute_ns,
-        success_ns=success * 2_000_000,
+        success_ns=success * 2_000_000 if success_ns is None else success_ns,
         memory=memory,
     )
 
@@ -316,6 +318,18 @@ class World(msgspec.Struct, frozen=True):
         """NVML is looked at and shows these GPUs; ``state`` and the like describe a failure."""
         told = {"state": NvmlState.OK, "gpus": gpus, "driver_version": "570.86", **reading}
         return self._after(self.book.with_nvml(NvmlReading(self.now, **told), patience))
+
+    def canary(
+        self,
+        name: str,
+        outcome: CanaryOutcome,
+        *,
+        version: str = "1",
+        seconds: float = 0.0,
+    ) -> World:
+        """A canary of this model comes to its end, and was sent so many seconds ago."""
+        result = CanaryResult(key(name, version), self.now.shifted(-seconds), self.now, outcome)
+        return self._after(self.book.with_canary(result))
 
     def contained(self, **reading: Any) -> World:  # noqa: ANN401
         """Triton's container is looked at."""

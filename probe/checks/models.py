@@ -23,6 +23,7 @@ def judge(seen: Observation) -> Iterator[Claim]:
         return
     required = seen.required
     for record in seen.records():
+        yield from _stuck(seen, record)
         wanted = record.key.name in required
         if record.ready:
             yield from _told_unready(seen, record)
@@ -55,6 +56,47 @@ def _loading(seen: Observation, record: ModelRecord, *, wanted: bool) -> Claim:
         _observed(record),
         {"required": wanted},
         spares=spares,
+    )
+
+
+_STUCK = {
+    ModelState.LOADING: (
+        "ModelStuckLoading",
+        "loading",
+        (
+            "A load has no deadline: initialize() may hang (a download, a lock, an import), and a python model "
+            "without its model.py loads for ever. Triton's log tells how far it came. It can not be unloaded: restart "
+            "the Triton container once the cause is mended."
+        ),
+    ),
+    ModelState.UNLOADING: (
+        "ModelStuckUnloading",
+        "unloading",
+        (
+            "An unload waits for every request to end, and for ever where an instance hangs in execute() or its stub "
+            "died. Loading it again works all the same (seen in 24.10); what the old load holds (memory, /dev/shm, "
+            "processes) comes back with a restart of the Triton container."
+        ),
+    ),
+}
+
+
+def _stuck(seen: Observation, record: ModelRecord) -> Iterator[Claim]:
+    told = _STUCK.get(record.state)
+    seconds = age(seen.now, record.since) or 0.0
+    if told is None or seconds < seen.settings.models.stuck_after:
+        return
+    reason, doing, remedy = told
+    serves = seen.has_ready_version(record.key.name)
+    also = " Another version of it serves meanwhile." if serves else ""
+    yield Claim(
+        reason,
+        _subject(record),
+        f"Triton has been {doing} it for {seconds:.0f} s, longer than models.stuck_after "
+        f"({seen.settings.models.stuck_after:g} s).{also}",
+        remedy,
+        seen.book.models.index_at or _observed(record),
+        {"seconds": round(seconds, 1), "state": record.state.value, "another_version_ready": serves},
     )
 
 

@@ -89,16 +89,20 @@ class Observation(msgspec.Struct, frozen=True, dict=True):
         server = self.book.server.server
         return server is not None and server.option("model-control-mode") == "explicit"
 
+    def load_command(self, model: str) -> str:
+        """A command line to paste that loads the model, or loads it anew."""
+        return self._control(model, "load")
+
+    def _control(self, model: str, what: str) -> str:
+        http = self.settings.triton.http
+        base = f"--unix-socket {http[5:]} http://localhost" if http.startswith("unix:") else f"http://{http}"
+        return f"curl -X POST {base}/v2/repository/models/{quote(model, safe='')}/{what}"
+
     def reload_remedy(self, model: str) -> str:
         """How to get a model's instances back, in the reader's terms."""
         if self.explicit_control:
-            http = self.settings.triton.http
-            path = f"/v2/repository/models/{quote(model, safe='')}"
-            base = (
-                f"--unix-socket {http[5:]} http://localhost" if http.startswith("unix:") else f"http://{http}"
-            )
             return (
-                f"Reload the model: curl -X POST {base}{path}/unload && curl -X POST {base}{path}/load "
+                f"Reload the model: {self._control(model, 'unload')} && {self.load_command(model)} "
                 "(the unload may never end after a death; the load works all the same)"
             )
         return (

@@ -6,12 +6,16 @@ from collections.abc import Callable, Iterator
 
 from probe.checks import (
     container,
+    control,
     ensembles,
+    failing,
     models,
     nvml,
+    pace,
     placement,
     server,
     staleness,
+    stalls,
     stubs,
     visibility,
 )
@@ -26,9 +30,13 @@ def _container(seen: Observation) -> Iterator[Claim]:
 
 CHECKS: tuple[Callable[[Observation], Iterator[Claim]], ...] = (
     server.judge,
+    control.judge,
     models.judge,
     stubs.judge,
     ensembles.judge,
+    stalls.judge,
+    failing.judge,
+    pace.judge,
     placement.judge,
     nvml.judge,
     visibility.judge,

@@ -75,7 +75,6 @@ _ALL = (
         "gRPC control calls time out while HTTP liveness answers.",
         _WARNING,
         Action.WAIT,
-        judged=False,
     ),
     Reason(
         "ProtocolRestricted",
@@ -124,14 +123,12 @@ _ALL = (
         "The model has been loading for longer than models.stuck_after.",
         _WARNING,
         Action.RESTART_CONTAINER,
-        judged=False,
     ),
     Reason(
         "ModelStuckUnloading",
         "The model has been unloading for longer than models.stuck_after.",
         _WARNING,
         Action.RESTART_CONTAINER,
-        judged=False,
     ),
     Reason(
         "EnsembleStepUnready",
@@ -182,7 +179,6 @@ _ALL = (
         _CRITICAL,
         Action.RESTART_CONTAINER,
         (_ready(Hold(seconds=30)), _live(120)),
-        judged=False,
     ),
     Reason(
         "ModelFailing",
@@ -190,7 +186,6 @@ _ALL = (
         _CRITICAL,
         Action.RELOAD_MODEL,
         (_ready(Hold(seconds=30)), _live(120)),
-        judged=False,
     ),
     Reason(
         "CanaryFailed",
@@ -205,7 +200,6 @@ _ALL = (
         "Compute time per inference is far above this model's own baseline.",
         _WARNING,
         Action.NONE,
-        judged=False,
     ),
     Reason(
         "CpuFallback",

@@ -67,6 +67,9 @@ class ModelConfig(msgspec.Struct, frozen=True):
     parameters: tuple[tuple[str, str], ...] = ()
     decoupled: bool = False
     default_file: str = ""
+    held_back_seconds: float = 0.0
+    """How long Triton itself may hold a request back with the model idle: for a batch to fill, or for the
+    slot of a sequence of which no request comes."""
 
     @property
     def ensemble(self) -> bool:
@@ -102,6 +105,8 @@ class ModelStatistics(msgspec.Struct, frozen=True):
     compute_infer_ns: int
     success_ns: int
     memory: tuple[DeviceMemory, ...] = ()
+    batch_infer_ns: int = 0
+    """Time of all executions, each counted once however many requests it served (sum of ``batch_stats``)."""
 
 
 class IndexEntry(msgspec.Struct, frozen=True):

@@ -40,6 +40,22 @@ class CallFailure(msgspec.Struct, frozen=True):
     seconds: float
 
 
+_OTHER_THREADS = ("http_live", "metrics")
+"""Calls of a poll that Triton answers from other threads than gRPC's one for control."""
+
+
+class FailureReasons(msgspec.Struct, frozen=True):
+    """Failed requests of one load by Triton's own reason (``nv_inference_request_failure``).
+
+    ``rejected`` timed out in the queue, ``canceled`` were given up by their clients, and neither says
+    anything against the model; ``other`` is the rest.
+    """
+
+    rejected: int = 0
+    canceled: int = 0
+    other: int = 0
+
+
 class TritonReading(msgspec.Struct, frozen=True):
     """What one poll of Triton brought; ``None`` is "not answered", never "no".
 
@@ -58,7 +74,10 @@ class TritonReading(msgspec.Struct, frozen=True):
     extensions: tuple[str, ...] = ()
     statistics: tuple[ModelStatistics, ...] | None = None
     pending: tuple[tuple[ModelVersion, int], ...] | None = None
-    """Requests waiting in each model's queue (``nv_inference_pending_request_count``)."""
+    """Requests waiting in each model's queue (``nv_inference_pending_request_count``); None where the
+    metrics were not answered."""
+    failure_reasons: tuple[tuple[ModelVersion, FailureReasons], ...] = ()
+    """Of versions that failed requests since they last succeeded; releases before the label name none."""
     gpu_memory_used: tuple[tuple[str, int], ...] | None = None
     """Bytes in use on each GPU, as Triton's own NVML sees it; whole-GPU figures, by UUID."""
     failures: tuple[CallFailure, ...] = ()
@@ -67,6 +86,18 @@ class TritonReading(msgspec.Struct, frozen=True):
     def ended(self) -> Instant:
         """When the poll ended."""
         return self.answered or self.observed
+
+    @property
+    def timed_out(self) -> CallFailure | None:
+        """The gRPC call that got no answer within its deadline; a poll ends with the first."""
+        return next(
+            (
+                each
+                for each in self.failures
+                if each.failure is Failure.TIMEOUT and each.call not in _OTHER_THREADS
+            ),
+            None,
+        )
 
     def failed(self, call: str) -> CallFailure | None:
         """How the named call failed, or None where it did not fail (or was not made)."""

@@ -10,6 +10,7 @@ from probe.facts.instants import Instant
 from probe.facts.nvml import NvmlReading
 from probe.facts.processes import Exit, ProcessId, ProcessReading
 from probe.facts.triton import InquiryReading, TritonReading
+from probe.ledgers.activity import Activity
 from probe.ledgers.canaries import CanariesLedger
 from probe.ledgers.evidence import EvidenceLedger
 from probe.ledgers.models import ModelsLedger
@@ -23,6 +24,7 @@ class Book(msgspec.Struct, frozen=True):
     server: ServerLedger = ServerLedger()
     models: ModelsLedger = ModelsLedger()
     stubs: StubsLedger = StubsLedger()
+    activity: Activity = Activity()
     canaries: CanariesLedger = CanariesLedger()
     evidence: EvidenceLedger = EvidenceLedger()
     processes: ProcessReading | None = None
@@ -32,7 +34,8 @@ class Book(msgspec.Struct, frozen=True):
         """After a scan of processes."""
         book = self._turned(self.server.with_processes(reading))
         stubs = book.stubs.with_scan(reading, book.models)
-        return msgspec.structs.replace(book, stubs=stubs, processes=reading)
+        activity = book.activity.with_scan(reading)
+        return msgspec.structs.replace(book, stubs=stubs, activity=activity, processes=reading)
 
     def with_exit(self, event: Exit) -> Book:
         """After the kernel told of an exit."""

@@ -10,6 +10,7 @@ import msgspec
 from probe.facts.instants import Instant
 from probe.facts.models import IndexEntry, ModelConfig, ModelState, ModelStatistics, ModelVersion
 from probe.facts.triton import CallFailure, Failure, InquiryReading, TritonReading
+from probe.ledgers.progress import Look, Progress, begun
 
 PAST_AT_MOST = 10_000
 """Versions whose traffic is remembered after they went."""
@@ -50,6 +51,7 @@ class ModelRecord(msgspec.Struct, frozen=True):
     told_ready: bool | None = None
     told_ready_at: Instant | None = None
     pending: int | None = None
+    progress: Progress = Progress()
     traffic: Traffic = Traffic()
     reloads: int = 0
 
@@ -104,14 +106,21 @@ class ModelsLedger(msgspec.Struct, frozen=True, dict=True):
             return self
         if self.statistics_at is not None and reading.observed.mono < self.statistics_at.mono:
             return self
-        pending = dict(reading.pending or ())
+        pending, reasons = dict(reading.pending or ()), dict(reading.failure_reasons)
         records = {
             key: self._left(each, reading.observed) if each.ready else each
             for key, each in self.records.items()
         }
         for row in reading.statistics:
             before = self.records.get(row.key) or self._new(row.key)
-            records[row.key] = _counted(before, row, reading, pending.get(row.key))
+            look = Look(
+                reading.observed,
+                reading.ended,
+                pending.get(row.key),
+                reasons.get(row.key),
+                metered=reading.pending is not None,
+            )
+            records[row.key] = _counted(before, row, look)
         return msgspec.structs.replace(
             self,
             records=records,
@@ -193,13 +202,12 @@ class ModelsLedger(msgspec.Struct, frozen=True, dict=True):
             statistics=None,
             told_ready=None,
             pending=None,
+            progress=Progress(),
         )
 
 
-def _counted(
-    record: ModelRecord, row: ModelStatistics, reading: TritonReading, pending: int | None
-) -> ModelRecord:
-    observed = reading.observed
+def _counted(record: ModelRecord, row: ModelStatistics, look: Look) -> ModelRecord:
+    observed = look.observed
     before = record.statistics
     reloaded = before is not None and _went_back(before, row)
     base = before if before is not None and not reloaded else None
@@ -218,7 +226,7 @@ def _counted(
     fresh = reloaded or not record.ready
     exercised = None if fresh else record.exercised_since
     if exercised is None and row.executions > 0:
-        exercised = reading.ended
+        exercised = look.ended
     return msgspec.structs.replace(
         record,
         state=ModelState.READY,
@@ -226,9 +234,14 @@ def _counted(
         since=record.since if record.ready else observed,
         statistics=row,
         statistics_at=observed,
-        ready_since=reading.ended if fresh or record.ready_since is None else record.ready_since,
+        ready_since=look.ended if fresh or record.ready_since is None else record.ready_since,
         exercised_since=exercised,
-        pending=pending,
+        pending=look.pending,
+        progress=(
+            record.progress.after(base, row, look, success=success, failure=failure)
+            if base is not None
+            else begun(look, again=reloaded or record.since is not None)
+        ),
         reloads=record.reloads + reloaded,
         traffic=Traffic(
             success=traffic.success + max(0, success),
@@ -241,7 +254,10 @@ def _counted(
     )
 
 
-_COUNTERS = ("success", "failure", "inferences", "executions", "compute_infer_ns", "success_ns")
+_COUNTERS = (
+    *("success", "failure", "inferences", "executions"),
+    *("compute_infer_ns", "success_ns", "batch_infer_ns"),
+)
 
 
 def _went_back(before: ModelStatistics, row: ModelStatistics) -> bool:

@@ -38,6 +38,9 @@ class ServerLedger(msgspec.Struct, frozen=True):
     gpus_told: bool = False
     """Whether Triton's own metrics showed a GPU in this epoch."""
     misses: int = 0
+    blocked_looks: int = 0
+    """How many looks in a row a gRPC call timed out while HTTP liveness answered."""
+    blocked_since: Instant | None = None
     version: str | None = None
     ready: bool | None = None
 
@@ -112,6 +115,7 @@ class ServerLedger(msgspec.Struct, frozen=True):
         )
         refused = http_up and _failed(reading, "http_live", Failure.REFUSED) and reading.live is not None
         answered = reading.live is not None and self.gone is None
+        blocked = reading.http_live is not None and reading.timed_out is not None
         return msgspec.structs.replace(
             self,
             epoch=self.epoch + 1 if came_back or first else self.epoch,
@@ -124,6 +128,8 @@ class ServerLedger(msgspec.Struct, frozen=True):
             gpus_told=bool(reading.gpu_memory_used) or (self.gpus_told and not came_back),
             up=self.up or answered,
             misses=self.misses + 1 if timed_out else 0,
+            blocked_looks=self.blocked_looks + 1 if blocked else 0,
+            blocked_since=(self.blocked_since or reading.observed) if blocked else None,
             version=reading.version or (None if came_back else self.version),
             ready=reading.ready if reading.live is not None else None,
         )

@@ -42,6 +42,10 @@ class TritonPythonModel:
             os.kill(os.getpid(), signal.SIGKILL)
         if how == "hang":
             time.sleep(min(float(self.get("seconds", "inf")), 1e9))
+        if how == "spin":
+            until = time.monotonic() + float(self.get("seconds", "inf"))
+            while time.monotonic() < until:
+                pass
 
     def execute(self, requests):
         responses = []

@@ -87,6 +87,10 @@ class Repository:
             behaviour["seconds"] = str(seconds)
         return self._add_behaviour(name, behaviour, options)
 
+    def add_spin(self, name: str = "spin", **options: Unpack[PythonOptions]) -> Self:
+        """Add one whose ``execute`` computes for ever when an input is above 0, else answers."""
+        return self._add_behaviour(name, {"execute": "spin", "execute_when": "positive"}, options)
+
     def add_raise(
         self, name: str = "raise", *, always: bool = True, **options: Unpack[PythonOptions]
     ) -> Self:

@@ -103,6 +103,11 @@ def _one_statistics(model: ScriptedModel) -> Message:
             fail=duration(count=model.failure),
             compute_infer=duration(count=model.executions, ns=model.compute_infer_ns),
         ),
+        batch_stats=[
+            messages.InferBatchStatistics(
+                batch_size=1, compute_infer=duration(count=model.executions, ns=model.compute_infer_ns)
+            )
+        ],
         memory_usage=[
             messages.MemoryUsage(type=kind, id=device, byte_size=size) for kind, device, size in model.memory
         ],
@@ -211,12 +216,21 @@ def metrics(script: Script) -> str:
     lines = []
     for name, kind, field in (
         ("nv_inference_request_success", "counter", "success"),
-        ("nv_inference_request_failure", "counter", "failure"),
         ("nv_inference_pending_request_count", "gauge", "pending"),
     ):
         lines += [f"# HELP {name} {name} per model", f"# TYPE {name} {kind}"]
         for each in ready:
             lines.append(f'{name}{{model="{each.name}",version="{each.version}"}} {getattr(each, field)}')
+    for each in ready:
+        of_its_own = each.failure - each.rejected - each.canceled
+        for reason, count in (
+            ("REJECTED", each.rejected),
+            ("CANCELED", each.canceled),
+            ("BACKEND", of_its_own),
+            ("OTHER", 0),
+        ):
+            labels = f'model="{each.name}",reason="{reason}",version="{each.version}"'
+            lines.append(f"nv_inference_request_failure{{{labels}}} {count}")
     for uuid, size in script.gpu_memory_used.items():
         lines.append(f'nv_gpu_memory_used_bytes{{gpu_uuid="{uuid}"}} {size}.000000')
     return "\n".join(lines) + "\n"

@@ -75,6 +75,9 @@ class ScriptedModel:
     success: int = 0
     success_ns: int = 0
     failure: int = 0
+    rejected: int = 0
+    canceled: int = 0
+    """Of the failures: those that timed out in the queue, and those whose client went away."""
     executions: int = 0
     last_inference_ms: int = 0
     compute_infer_ns: int = 0
@@ -93,7 +96,7 @@ class ScriptedModel:
 
     def forget(self) -> None:
         """Start its counters again, as Triton does when it loads a model."""
-        self.success = self.success_ns = self.failure = self.executions = 0
+        self.success = self.success_ns = self.failure = self.rejected = self.canceled = self.executions = 0
         self.last_inference_ms = self.compute_infer_ns = self.pending = 0
 
 

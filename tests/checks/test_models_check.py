@@ -227,3 +227,38 @@ def test_a_reading_of_the_container_without_trouble_adds_nothing() -> None:
     assert seen.book.container == ContainerReading(seen.now.shifted(-1))
     assert "beside" not in seen.only("ModelLoadFailed").message
     assert START.mono < seen.now.mono
+
+
+# Stuck
+
+
+@pytest.mark.parametrize(
+    ("state", "reason", "said"),
+    [
+        (ModelState.LOADING, "ModelStuckLoading", "without its model.py"),
+        (ModelState.UNLOADING, "ModelStuckUnloading", "hangs in execute()"),
+    ],
+)
+def test_a_load_or_an_unload_that_does_not_end_is_stuck(state: ModelState, reason: str, said: str) -> None:
+    """From models.stuck_after on, with the known causes; also beside a version that serves."""
+    quick = Settings(models=ModelsSettings(stuck_after=60.0))
+    seen = without(state, settings=quick)
+    assert reason not in reasons(seen.later(58))
+    stuck = seen.later(90).asks(index=(entry("m", state),))
+    claim = stuck.only(reason)
+    assert "for 92 s, longer than models.stuck_after (60 s)." in claim.message
+    assert claim.observed == stuck.book.models.index_at
+    assert said in claim.remedy
+    assert claim.evidence == {"seconds": 92.0, "state": state.value, "another_version_ready": False}
+    assert reason not in reasons(without(state).later(90))
+    beside = serving(M, settings=quick).asks(index=(entry("m", state, version="2"),)).later(90)
+    assert "Another version of it serves" in beside.only(reason).message
+    assert reasons(beside) == [reason]
+    ready = beside.having(rows=(row("m"), row("m", "2"))).polls()
+    assert reasons(ready) == []
+
+
+def test_a_version_of_which_the_index_was_never_read_is_dated_by_its_state() -> None:
+    """Nothing else is known."""
+    seen = without(ModelState.LOADING).later(900)
+    assert seen.only("ModelStuckLoading").observed == seen.book.models.index_at

@@ -13,7 +13,8 @@ import pytest
 
 from probe.facts.models import InstanceGroup, InstanceKind, ModelState, ModelVersion
 from probe.facts.processes import ProcessState
-from probe.facts.triton import CallFailure, Failure, Inquiry, TritonReading
+from probe.facts.triton import CallFailure, Failure, FailureReasons, Inquiry, TritonReading
+from probe.sandbox.client import TritonError
 from probe.sandbox.repositories import Repository
 from probe.sandbox.tritonserver import TritonServer, free_ports
 from probe.settings import TritonSettings
@@ -241,3 +242,35 @@ async def test_no_proxy_of_the_environment_comes_between(
     reading = await source(shared_triton).poll()
     assert (reading.live, reading.http_live, reading.failures) == (True, True, ())
     assert reading.pending
+
+
+async def test_why_requests_failed_and_how_long_executions_took_is_told(
+    source: Open, triton: StartTriton, repository: Repository
+) -> None:
+    """A model that raises is at fault (BACKEND); an execution of several requests counts its time once."""
+    repository.add_raise(kind="KIND_CPU").add_python(
+        "batched",
+        kind="KIND_CPU",
+        max_batch_size=4,
+        # The instance is busy with the first request while the others gather.
+        parameters={"execute_seconds": "0.2"},
+    )
+    written = repository.path / "batched" / "config.pbtxt"
+    written.write_text(f"{written.read_text()}dynamic_batching {{ max_queue_delay_microseconds: 100000 }}\n")
+    server = await asyncio.to_thread(triton)
+    watched = source(server)
+    await watched.poll()
+    for _ in range(3):
+        with pytest.raises(TritonError):
+            await asyncio.to_thread(server.client.infer, "raise")
+    asked = (asyncio.to_thread(server.client.infer, "batched", [1.0], batched=True) for _ in range(5))
+    await asyncio.gather(*asked)
+    reading = await watched.poll()
+    assert reading.failure_reasons == ((ModelVersion("raise", "1"), FailureReasons(other=3)),)
+    rows = {each.key.name: each for each in reading.statistics or ()}
+    assert rows["raise"].failure == 3
+    batched = rows["batched"]
+    assert batched.executions < batched.inferences == 5
+    assert 0 < batched.batch_infer_ns < batched.compute_infer_ns
+    told = await watched.inquire(Inquiry(configs=(ModelVersion("batched", "1"),)), budget=5.0)
+    assert told.configs[0].held_back_seconds == 0.1

@@ -15,7 +15,7 @@ import grpc
 import pytest
 
 from probe.facts.models import ModelState, ModelVersion
-from probe.facts.triton import CallFailure, Failure, Inquiry, TritonReading
+from probe.facts.triton import CallFailure, Failure, FailureReasons, Inquiry, TritonReading
 from probe.settings import TritonSettings
 from probe.sources.triton.source import READINESS_DEADLINE, TritonSource
 from testbed.scripted.raw import RawListener
@@ -461,3 +461,23 @@ asyncio.run(main())
 """
     ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=30)
     assert (ran.stdout, ran.stderr) == ("tls\n", "")
+
+
+async def test_why_requests_failed_is_asked_for_models_that_only_fail(
+    source: Open, scripted_triton: ScriptedTriton
+) -> None:
+    """From the first failure after a success to the next success; of all others nothing is read."""
+    script, watched = scripted_triton.script, source()
+    script.models.append(ScriptedModel("beta", failure=7, rejected=7))
+    assert (await watched.poll()).failure_reasons == (), "what was before the first look is the past"
+    alpha = script.model("alpha")
+    alpha.failure, alpha.rejected, alpha.canceled = 9, 4, 2
+    why = ((ALPHA, FailureReasons(rejected=4, canceled=2, other=3)),)
+    assert (await watched.poll()).failure_reasons == why
+    assert (await watched.poll()).failure_reasons == why, "until it succeeds"
+    alpha.served()
+    assert (await watched.poll()).failure_reasons == ()
+    alpha.failure += 1
+    assert len((await watched.poll()).failure_reasons) == 1
+    alpha.forget()
+    assert (await watched.poll()).failure_reasons == (), "another load"

@@ -6,14 +6,15 @@ from typing import Any
 
 import grpc
 import pytest
+from google.protobuf import text_format
 from hypothesis import example, given
 from hypothesis import strategies as st
 
 from probe.facts.models import DeviceMemory, InstanceGroup, InstanceKind, ModelState, ModelVersion
-from probe.facts.triton import CallFailure, Failure
+from probe.facts.triton import CallFailure, Failure, FailureReasons
 from probe.sources.triton import translate
 from probe.sources.triton.failures import DETAIL_LIMIT, classify, clipped, closed_while_connecting
-from probe.sources.triton.http import http_headers, read_families
+from probe.sources.triton.http import http_headers, read_families, read_reasons
 from probe.sources.triton.protos import messages
 
 Code = grpc.StatusCode
@@ -157,6 +158,10 @@ def test_statistics_are_told_field_by_field() -> None:
             queue=duration(count=99, ns=990),
             compute_infer=duration(count=38, ns=380),
         ),
+        batch_stats=[
+            messages.InferBatchStatistics(batch_size=1, compute_infer=duration(count=4, ns=200)),
+            messages.InferBatchStatistics(batch_size=6, compute_infer=duration(count=6, ns=100)),
+        ],
         memory_usage=[messages.MemoryUsage(type="GPU", id=1, byte_size=2**33)],
     )
     (told,) = translate.statistics(messages.ModelStatisticsResponse(model_stats=[row]))
@@ -164,6 +169,7 @@ def test_statistics_are_told_field_by_field() -> None:
     assert (told.success, told.failure, told.success_ns) == (39, 2, 390)
     assert (told.inferences, told.executions) == (40, 10)
     assert (told.compute_infer_count, told.compute_infer_ns) == (38, 380)
+    assert told.batch_infer_ns == 300
     assert told.last_inference_ms == 1700000000123
     assert told.memory == (DeviceMemory("GPU", 1, 2**33),)
     assert translate.statistics(messages.ModelStatisticsResponse()) == ()
@@ -313,3 +319,68 @@ def test_any_page_is_read_without_an_error(page: str) -> None:
     pending, used = read_families(page)
     for _, figure in (*pending, *used):
         assert 0 <= figure < 2**63
+    for key, reasons in read_reasons(page, frozenset((ModelVersion("m", ""), ModelVersion("m", "1")))):
+        assert key.name == "m"
+        assert 0 <= reasons.other < 2**63
+
+
+FAILURE = "nv_inference_request_failure"
+_M1 = ModelVersion("m", "1")
+
+
+@pytest.mark.parametrize(
+    ("page", "expected"),
+    [
+        ("", ()),
+        (f'{FAILURE}{{model="m",version="1"}} 3', ()),
+        (f'{FAILURE}{{model="m",reason="BACKEND",version="1"}} 3', ((_M1, FailureReasons(other=3)),)),
+        (f'{FAILURE}{{model="m",reason="BACKEND",version="2"}} 3', ()),
+        (f'{FAILURE}{{model="n",reason="BACKEND",version="1"}} 3', ()),
+        (f'{FAILURE}{{_model="m",model="n",reason="OTHER",version="1"}} 3', ()),
+        (f'{FAILURE}{{reason="BACKEND",version="1"}} 3', ()),
+        (
+            (
+                f'{FAILURE}{{model="m",reason="REJECTED",version="1"}} 1\n'
+                f'{FAILURE}{{model="m",reason="CANCELED",version="1"}} 2\n'
+                f'{FAILURE}{{model="m",reason="OTHER",version="1"}} 4\n'
+                f'{FAILURE}{{gpu_uuid="GPU-1",model="m",reason="BACKEND",version="1"}} 8\n'
+                f'{FAILURE}{{model="m",reason="BACKEND",version="1"}} 16\n'
+            ),
+            ((_M1, FailureReasons(rejected=1, canceled=2, other=28)),),
+        ),
+    ],
+)
+def test_why_requests_failed_is_summed_by_version(
+    page: str, expected: tuple[tuple[ModelVersion, FailureReasons], ...]
+) -> None:
+    """Of those that are asked for; releases before the label say nothing of it."""
+    assert read_reasons(page, frozenset((_M1,))) == expected
+    assert read_reasons(page, frozenset()) == ()
+
+
+def test_a_name_with_a_quote_is_found() -> None:
+    """As Prometheus escapes it."""
+    odd = ModelVersion('a"b\\c', "1")
+    page = f'{FAILURE}{{model="a\\"b\\\\c",reason="OTHER",version="1"}} 3'
+    assert read_reasons(page, frozenset((odd,))) == ((odd, FailureReasons(other=3)),)
+
+
+@pytest.mark.parametrize(
+    ("written", "seconds"),
+    [
+        ("", 0.0),
+        ("dynamic_batching { }", 0.0),
+        ("dynamic_batching { max_queue_delay_microseconds: 500000 }", 0.5),
+        ("sequence_batching { }", 1.0),
+        ("sequence_batching { max_sequence_idle_microseconds: 60000000 }", 60.0),
+        (
+            "sequence_batching { max_sequence_idle_microseconds: 1000 oldest { max_queue_delay_microseconds: 2000 } }",
+            0.002,
+        ),
+    ],
+)
+def test_how_long_triton_may_hold_a_request_back_is_told(written: str, seconds: float) -> None:
+    """For a batch to fill, or for a sequence's slot."""
+    answer = messages.ModelConfigResponse()
+    text_format.Parse(written, answer.config)
+    assert translate.config(answer, "1").held_back_seconds == seconds

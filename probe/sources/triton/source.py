@@ -44,6 +44,7 @@ class TritonSource:
         self._about: Any = None
         self._raw_statistics: bytes | None = None
         self._statistics: tuple[ModelStatistics, ...] = ()
+        self._doubted: frozenset[ModelVersion] = frozenset()
         self._http = Errand("triton-http")
         self._hello = Errand("triton-hello")
         self._scrape = Errand("triton-metrics")
@@ -59,12 +60,13 @@ class TritonSource:
             if isinstance(http_live, CallFailure):
                 failures.append(http_live)
             pending, used = None, None
+            reasons: http.Reasons = ()
             if live and self._settings.metrics:
                 families = await self._families()
                 if isinstance(families, CallFailure):
                     failures.append(families)
                 else:
-                    pending, used = families
+                    pending, used, reasons = families
             about = self._about
             return TritonReading(
                 observed=observed,
@@ -76,6 +78,7 @@ class TritonSource:
                 extensions=tuple(about.extensions) if about is not None else (),
                 statistics=statistics,
                 pending=pending,
+                failure_reasons=reasons,
                 gpu_memory_used=used,
                 failures=tuple(failures),
             )
@@ -217,7 +220,9 @@ class TritonSource:
             # A model that vanishes between Triton's listing and its reading fails the whole call.
             raw = await self._raw("ModelStatistics", request)
         if raw != self._raw_statistics:
-            self._statistics = translate.statistics(_parsed(messages.ModelStatisticsResponse, raw))
+            told = translate.statistics(_parsed(messages.ModelStatisticsResponse, raw))
+            self._doubted = doubted(self._doubted, self._statistics, told)
+            self._statistics = told
             self._raw_statistics = raw
         return self._statistics
 
@@ -282,14 +287,29 @@ class TritonSource:
             settings.timeout,
         )
 
-    async def _families(self) -> tuple[http.Pending, http.GpuUse] | CallFailure:
-        settings = self._settings
+    async def _families(self) -> tuple[http.Pending, http.GpuUse, http.Reasons] | CallFailure:
+        settings, of_these = self._settings, self._doubted
         return await _on_thread(
             self._scrape,
             "metrics",
-            lambda: http.families(settings.metrics, settings.timeout),
+            lambda: http.families(settings.metrics, settings.timeout, of_these),
             settings.timeout,
         )
+
+
+def doubted(
+    before: frozenset[ModelVersion], was: tuple[ModelStatistics, ...], told: tuple[ModelStatistics, ...]
+) -> frozenset[ModelVersion]:
+    """The versions that failed a request since they last succeeded: of those it matters why."""
+    known = {row.key: row for row in was}
+    kept = set()
+    for row in told:
+        last = known.get(row.key)
+        if last is None or row.success != last.success or row.failure < last.failure:
+            continue
+        if row.key in before or row.failure > last.failure:
+            kept.add(row.key)
+    return frozenset(kept)
 
 
 async def _on_thread(

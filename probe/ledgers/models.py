@@ -49,6 +49,9 @@ class ModelRecord(msgspec.Struct, frozen=True):
     """Since when its configuration is as it is: reading it again changes nothing."""
     told_ready: bool | None = None
     told_ready_at: Instant | None = None
+    readiness_asked: Instant | None = None
+    readiness_seconds: float = 0.0
+    """How long the last question on its readiness took where it was slow, answered or not; else 0."""
     pending: int | None = None
     traffic: Traffic = Traffic()
     reloads: int = 0
@@ -138,7 +141,16 @@ class ModelsLedger(msgspec.Struct, frozen=True, dict=True):
         for key, told in reading.readiness:
             if key in records:
                 records[key] = msgspec.structs.replace(
-                    records[key], told_ready=told, told_ready_at=reading.observed
+                    records[key],
+                    told_ready=told,
+                    told_ready_at=reading.observed,
+                    readiness_asked=reading.observed,
+                    readiness_seconds=0.0,
+                )
+        for key, seconds in reading.slow:
+            if key in records:
+                records[key] = msgspec.structs.replace(
+                    records[key], readiness_asked=reading.observed, readiness_seconds=seconds
                 )
         after = msgspec.structs.replace(
             self, records=records, asked=reading.observed, restricted=_restricted(self.restricted, reading)
@@ -192,6 +204,8 @@ class ModelsLedger(msgspec.Struct, frozen=True, dict=True):
             exercised_since=None,
             statistics=None,
             told_ready=None,
+            readiness_asked=None,
+            readiness_seconds=0.0,
             pending=None,
         )
 
@@ -228,6 +242,10 @@ def _counted(
         statistics_at=observed,
         ready_since=reading.ended if fresh or record.ready_since is None else record.ready_since,
         exercised_since=exercised,
+        # What Triton said of an earlier load's instances says nothing of this one's.
+        told_ready=None if fresh else record.told_ready,
+        readiness_asked=None if fresh else record.readiness_asked,
+        readiness_seconds=0.0 if fresh else record.readiness_seconds,
         pending=pending,
         reloads=record.reloads + reloaded,
         traffic=Traffic(

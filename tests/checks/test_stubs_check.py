@@ -95,6 +95,17 @@ def test_live_is_failed_only_where_triton_never_starts_a_stub_again(
     assert died.only("StubDead").spares == (frozenset((Gate.LIVE,)) if spared else frozenset())
 
 
+@pytest.mark.parametrize(("version", "decoupled"), [("2.46.0", False), ("2.46.0", True), ("2.47.0", False)])
+def test_the_remedy_is_what_this_release_of_triton_needs(version: str, *, decoupled: bool) -> None:
+    """Up to 24.05 a request starts the stub again, and where ready is failed for it nobody sends one."""
+    seen = serving(python_model("m", 2, decoupled=decoupled), version=version)
+    claim = seen.exits(100, signal=9).scans().polls(version=version).only("StubDead")
+    by_request = version == "2.46.0" and not decoupled
+    assert ("Send the model a request" in claim.remedy) == by_request
+    assert ("starts the stub again with the next request" in claim.message) == by_request
+    assert ("share of requests fails" in claim.message) != by_request
+
+
 def test_a_death_of_a_model_without_a_configuration_is_told_with_who_is_left() -> None:
     """How many there should be is not known."""
     seen = World(server=server(), rows=(row("m"),), stubs=serving(TWO).stubs).scans().polls().scans()

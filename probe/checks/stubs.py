@@ -135,25 +135,47 @@ def _cause(event: Exit) -> str:
 
 def _stopped_long(stub: LiveStub) -> bool:
     # One look at a stopped process is a fact; one in uninterruptible sleep is disk access.
-    return stub.stub.process.state is ProcessState.STOPPED or stub.stopped_looks > 1
+    return stub.stub.process.paused or stub.stopped_looks > 1
+
+
+_AFTER_A_PAUSE = (
+    "After a pause in execute it can abort all of Triton as it goes on: restart the Triton container."
+)
+_PAUSED = {
+    ProcessState.STOPPED: ("is stopped", f"Find who stopped it (a debugger, a profiler). {_AFTER_A_PAUSE}"),
+    ProcessState.FROZEN: (
+        "is held by a frozen cgroup",
+        (
+            "Find who froze the cgroup (docker pause, a checkpoint, an agent of the node) and let it thaw: docker "
+            f"unpause, or THAWED in its freezer.state, or 0 in its cgroup.freeze. {_AFTER_A_PAUSE}"
+        ),
+    ),
+}
+_STUCK = (
+    "hangs in the kernel (state D)",
+    (
+        "It waits for a device or a file system: look at the node's kernel log and storage, then restart the "
+        "Triton container."
+    ),
+)
 
 
 def _frozen(seen: Observation, record: ModelRecord, stub: LiveStub) -> Claim:
-    stopped = stub.stub.process.state is ProcessState.STOPPED
-    pid = stub.stub.process.id.pid
+    process = stub.stub.process
+    how, remedy = _PAUSED.get(process.state, _STUCK)
+    which = f", {process.frozen_cgroup}," if process.frozen_cgroup else ""
     since = stub.stopped_since or seen.now
+    evidence: dict[str, Scalar] = {"pid": process.id.pid, "state": process.state.value}
+    if process.frozen_cgroup:
+        evidence["cgroup"] = process.frozen_cgroup
     return Claim(
         "StubFrozen",
         _instance(record, stub.stub.arguments.name),
-        f"Its stub process (pid {pid}) {'is stopped' if stopped else 'hangs in the kernel (state D)'} since "
-        f"{max(0.0, seen.now.mono - since.mono):.0f} s; requests that reach it wait.",
-        "Find who stopped it (a debugger, a profiler, a frozen cgroup). After a pause in execute the stub can "
-        "abort all of Triton when it goes on, so restart the Triton container."
-        if stopped
-        else "It waits for a device or a file system: look at the node's kernel log and storage, then restart the "
-        "Triton container.",
+        f"Its stub process (pid {process.id.pid}) {how}{which} since {max(0.0, seen.now.mono - since.mono):.0f} s; "
+        "requests that reach it wait.",
+        remedy,
         seen.book.stubs.scanned or since,
-        {"pid": pid, "state": stub.stub.process.state.value},
+        evidence,
     )
 
 

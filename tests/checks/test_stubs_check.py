@@ -159,6 +159,22 @@ def test_a_stopped_stub_is_told_at_once_and_since_when() -> None:
     assert reasons(seen.with_stub(stub(100, "m_0_0")).scans()) == []
 
 
+def test_a_stub_in_a_frozen_cgroup_is_told_at_once_with_its_cgroup() -> None:
+    """Also where it hung in the kernel before, as version 1 shows it; thawed, it is well."""
+    seen = serving(TWO).with_stub(stub(100, "m_0_0", frozen="/pods/triton")).scans()
+    claim = seen.later(7).only("StubFrozen")
+    assert "is held by a frozen cgroup, /pods/triton, since 8 s" in claim.message
+    assert claim.evidence == {"pid": 100, "state": "frozen", "cgroup": "/pods/triton"}
+    assert "docker pause" in claim.remedy
+    assert "restart the Triton container" in claim.remedy
+    assert reasons(seen.with_stub(stub(100, "m_0_0")).scans()) == []
+    stuck = serving(TWO).with_stub(stub(100, "m_0_0", state=ProcessState.UNINTERRUPTIBLE)).scans().scans()
+    since = stuck.scans().alive("m")[0].stopped_since
+    held = stuck.scans().with_stub(stub(100, "m_0_0", frozen="/a")).scans()
+    assert held.only("StubFrozen").evidence["cgroup"] == "/a"
+    assert held.alive("m")[0].stopped_since == since
+
+
 def test_uninterruptible_sleep_is_told_when_it_lasts() -> None:
     """One look, and even a second, is disk access; three looks without a tick are a hang."""
     seen = serving(TWO).with_stub(stub(100, "m_0_0", state=ProcessState.UNINTERRUPTIBLE))

@@ -10,7 +10,8 @@ import tempfile
 from pathlib import Path
 
 _CACHE = Path(__file__).resolve().parent.parent / ".cache" / "doubles"
-_FLAGS = ("-shared", "-fPIC", "-O1", "-g", "-std=gnu11", "-Wall", "-Wextra", "-Werror", "-pthread")
+_FLAGS = ("-O1", "-g", "-std=gnu11", "-Wall", "-Wextra", "-Werror", "-pthread")
+_SHARED = ("-shared", "-fPIC")
 
 
 class CompileError(Exception):
@@ -25,28 +26,40 @@ def build_shared_library(source: Path, soname: str, *, libraries: tuple[str, ...
     and processes that still use the old one are not disturbed.  ``libraries`` are linked with ``-l``.
     Raises :class:`CompileError`.
     """
-    folder = _CACHE / f"{source.stem}-{_digest(source, soname, libraries)}"
-    library = folder / soname
-    if library.exists():
-        return library
+    flags = (*_SHARED, f"-Wl,-soname,{soname}")
+    return _built(source, soname, flags, tuple(f"-l{each}" for each in libraries))
+
+
+def build_program(source: Path) -> Path:
+    """Compile one C file into a program and return its path; once for each state of the source, as above.
+
+    Raises :class:`CompileError`.
+    """
+    return _built(source, source.stem, (), ())
+
+
+def _built(source: Path, name: str, flags: tuple[str, ...], libraries: tuple[str, ...]) -> Path:
+    folder = _CACHE / f"{source.stem}-{_digest(source, (*flags, *libraries))}"
+    built = folder / name
+    if built.exists():
+        return built
     compiler = shutil.which("gcc") or shutil.which("cc")
     if compiler is None:
         raise CompileError("no C compiler here: install one (Debian: apt-get install gcc libc6-dev)")
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=_CACHE) as scratch:
-        fresh = Path(scratch) / soname
-        command = [compiler, *_FLAGS, f"-Wl,-soname,{soname}", "-o", str(fresh), str(source)]
-        command += [f"-l{each}" for each in libraries]
+        fresh = Path(scratch) / name
+        command = [compiler, *_FLAGS, *flags, "-o", str(fresh), str(source), *libraries]
         result = subprocess.run(command, capture_output=True, text=True, check=False)
         if result.returncode != 0:
             raise CompileError(f"{source.name} does not compile:\n{result.stderr}")
-        os.replace(fresh, library)  # noqa: PTH105 - parallel builders end with one whole file, whoever is last
-    return library
+        os.replace(fresh, built)  # noqa: PTH105 - parallel builders end with one whole file, whoever is last
+    return built
 
 
-def _digest(source: Path, soname: str, libraries: tuple[str, ...]) -> str:
+def _digest(source: Path, options: tuple[str, ...]) -> str:
     state = hashlib.sha256()
     for each in (source, *sorted(source.parent.glob("*.h"))):
         state.update(each.name.encode() + b"\0" + each.read_bytes() + b"\0")
-    state.update(repr((_FLAGS, soname, libraries)).encode())
+    state.update(repr((_FLAGS, options)).encode())
     return state.hexdigest()[:16]

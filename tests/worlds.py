@@ -79,12 +79,13 @@ def process(
     rss: int = 100 * MIB,
     ticks: int = 10,
     start: int | None = None,
+    frozen: str = "",
 ) -> Process:
-    """One process; its start time follows from its pid unless given."""
+    """One process; its start time follows from its pid unless given; ``frozen`` is the cgroup that holds it."""
     begun = pid * 10 if start is None else start
-    return Process(
-        ProcessId(pid, begun), parent, name, state, rss, ticks, started_at=START.wall - 100 + begun / 1e6
-    )
+    shown = ProcessState.FROZEN if frozen else state
+    started = START.wall - 100 + begun / 1e6
+    return Process(ProcessId(pid, begun), parent, name, shown, rss, ticks, started, frozen)
 
 
 def server(
@@ -93,10 +94,11 @@ def server(
     start: int | None = None,
     state: ProcessState = ProcessState.SLEEPING,
     minors: tuple[int, ...] | None = (),
+    frozen: str = "",
 ) -> Server:
     """A tritonserver with these command line options; ``minors``: the GPUs whose device nodes it has."""
     return Server(
-        process(pid, parent=1, name="tritonserver", state=state, start=start),
+        process(pid, parent=1, name="tritonserver", state=state, start=start, frozen=frozen),
         ("tritonserver", "--model-repository=/models", *options),
         minors,
         root_readable=minors is not None,

@@ -45,8 +45,9 @@ def _unfit_step(
         lost = stubs.lost_instances(seen, meant)
         if lost is not None:
             return str(meant.key), f"has {lost.count} of {lost.expected} instances dead", lost.observed
-        if meant.told_ready is False and meant.told_ready_at is not None:
-            return str(meant.key), "is said not ready by Triton", meant.told_ready_at
+        unready = seen.told_unready(meant)
+        if unready is not None:
+            return str(meant.key), "is said not ready by Triton", unready
         if meant.key in within or len(within) > DEPTH:
             continue
         deeper = _unfit_step(seen, meant, told, within)

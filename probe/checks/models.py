@@ -140,19 +140,24 @@ def _absent(seen: Observation, record: ModelRecord) -> Iterator[Claim]:
 
 
 def _told_unready(seen: Observation, record: ModelRecord) -> Iterator[Claim]:
-    if record.told_ready is not False or record.told_ready_at is None:
+    told = seen.told_unready(record)
+    if told is None or seen.book.stubs.deaths_of(record.key):
+        # Of a death StubDead says the same, with the cause.
         return
-    if seen.book.stubs.deaths_of(record.key):
-        # StubDead says the same, with the cause.
-        return
+    seconds = record.readiness_seconds
+    why = (
+        f"it took {seconds:.1f} s, so that its is_ready() is slow, or gave no answer within 5 s, as while its stub "
+        "executes a request."
+        if seconds
+        else "its is_ready() says no, or one of its instances is dead."
+    )
     yield Claim(
         "ModelNotReady",
         _subject(record),
-        "Triton has the model loaded and answers ModelReady with false: its is_ready() says no, or one of its "
-        "instances is dead.",
+        f"Triton has the model loaded and answers ModelReady with false: {why}",
         seen.reload_remedy(record.key.name),
-        record.told_ready_at,
-        {"triton_version": seen.book.server.version},
+        told,
+        {"triton_version": seen.book.server.version, "seconds": seconds or None},
     )
 
 

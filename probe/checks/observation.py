@@ -83,6 +83,17 @@ class Observation(msgspec.Struct, frozen=True, dict=True):
         )
         return max(ready, key=lambda each: (len(each.key.version), each.key.version), default=None)
 
+    def told_unready(self, record: ModelRecord) -> Instant | None:
+        """When Triton said ``ModelReady`` false of this ready model; None where it did not, or of others.
+
+        What it said before a stub began that now serves, it said of the instance that this stub replaces.
+        """
+        told = record.told_ready_at
+        if record.told_ready is not False or told is None:
+            return None
+        younger = any(each.first_seen.mono > told.mono for each in self.book.stubs.of(record.key))
+        return None if younger else told
+
     @property
     def explicit_control(self) -> bool:
         """Whether Triton runs with ``--model-control-mode=explicit``, so that a model can be reloaded."""

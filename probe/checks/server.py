@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from probe.checks.observation import Observation
-from probe.facts.findings import SERVER, Action, Claim
+from probe.facts.findings import SERVER, Action, Claim, Scalar
 from probe.facts.gates import Gate
 from probe.facts.instants import Instant
-from probe.facts.processes import ProcessState
 from probe.facts.triton import CallFailure, Failure, TritonReading
 from probe.ledgers.server import ServerLedger
 
@@ -170,26 +169,44 @@ def _closing(seen: Observation, server: ServerLedger, last: TritonReading, failu
     )
 
 
+_CONTINUE = (
+    "A stopped process can be continued (kill -CONT); a deadlocked one needs a restart of the Triton "
+    "container. A container without CPU time looks the same: see cpu.throttled_seconds in /status."
+)
+_THAW = (
+    "Find who froze the cgroup (docker pause, a checkpoint, an agent of the node) and let it thaw; where nobody "
+    "does, restart the Triton container."
+)
+
+
 def _hung(seen: Observation, server: ServerLedger, last: TritonReading) -> Claim:
     process = server.server.process if server.server is not None else None
-    stopped = process is not None and process.state is ProcessState.STOPPED
+    paused = process is not None and process.paused
+    cgroup = process.frozen_cgroup if process is not None else ""
+    held = f" by the cgroup {cgroup}" if cgroup else ""
     who = (
-        f"tritonserver (pid {_pid(server)}) is alive and is {process.state.value}"
+        f"tritonserver (pid {_pid(server)}) is alive and is {process.state.value}{held}"
         if process is not None
         else "Triton accepts connections"
     )
     both = "gRPC and HTTP liveness both" if server.http_up else "gRPC liveness (HTTP never answered)"
     # Where its process can not be seen, or HTTP never was there to agree, nobody can say that a restart
-    # would cure it; one that is stopped is past doubt.
-    sure = stopped or (process is not None and server.http_up)
+    # would cure it; one that is stopped or frozen is past doubt.
+    sure = paused or (process is not None and server.http_up)
+    evidence: dict[str, Scalar] = {
+        "pid": _pid(server),
+        "state": process.state.value if process else None,
+        "misses": server.misses,
+    }
+    if cgroup:
+        evidence["cgroup"] = cgroup
     return Claim(
         "TritonHung",
         SERVER,
         f"{who}; {both} got no answer within {seen.settings.triton.timeout:g} s, {server.misses} looks in a row.",
-        "A stopped process can be continued (kill -CONT); a deadlocked one needs a restart of the Triton "
-        "container. A container without CPU time looks the same: see cpu.throttled_seconds in /status.",
+        _THAW if cgroup else _CONTINUE,
         last.observed,
-        {"pid": _pid(server), "state": process.state.value if process else None, "misses": server.misses},
+        evidence,
         spares=frozenset() if sure else frozenset((Gate.LIVE,)),
     )
 

@@ -16,6 +16,11 @@ from probe.facts.releases import semantics
 from probe.ledgers.models import ModelRecord
 from probe.ledgers.stubs import DeadStub, LiveStub
 
+_BY_REQUEST = (
+    "Send the model a request: this release of Triton starts the stub again with it. Where no traffic comes while "
+    "/readyz fails, nobody does: send one from inside the pod, or reload the model."
+)
+
 
 class Lost(msgspec.Struct, frozen=True):
     """Instances of a loaded model that have no live stub; ``observed`` when that was last seen."""
@@ -71,24 +76,34 @@ def _instance(record: ModelRecord, name: str) -> Subject:
 def _dead(seen: Observation, record: ModelRecord, death: DeadStub) -> Claim:
     alive = len(seen.book.stubs.of(record.key))
     expected = seen.book.stubs.expected(record.key, record.config)
-    meaning = semantics(seen.book.server.version)
-    # Only where Triton never starts a stub again is a restart the cure: 24.06 and later, and decoupled
-    # models of every release (python_backend 27f04d1).
-    decoupled = record.config is not None and record.config.decoupled
-    stays = decoupled or (meaning is not None and meaning.restarts_stubs is False)
+    comes_back = _restarted(seen, record)
     says = "says so too" if record.told_ready is False else "still says that the model is ready"
     share = f"{alive} of {expected} instances are left" if expected is not None else f"{alive} are left"
     return Claim(
         "StubDead",
         _instance(record, death.instance),
         f"Its stub process (pid {death.id.pid}) exited, {_cause(death.exit)}, while the model stayed loaded; "
-        f"{share}. Triton {says}, and the dead instance's share of requests fails.",
-        seen.reload_remedy(record.key.name),
+        f"{share}. Triton {says}, and "
+        + (
+            "starts the stub again with the next request that the instance gets."
+            if comes_back
+            else "the dead instance's share of requests fails."
+        ),
+        _BY_REQUEST if comes_back else seen.reload_remedy(record.key.name),
         death.exit.observed,
         _evidence(seen, death, alive, expected),
-        spares=frozenset() if stays else frozenset((Gate.LIVE,)),
+        # Only where Triton is known never to start it again is a restart the cure.
+        spares=frozenset() if comes_back is False else frozenset((Gate.LIVE,)),
         event_at=death.exit.observed,
     )
+
+
+def _restarted(seen: Observation, record: ModelRecord) -> bool | None:
+    # Up to 24.05 by the next request, but never for a decoupled model (python_backend 27f04d1).
+    if record.config is not None and record.config.decoupled:
+        return False
+    meaning = semantics(seen.book.server.version)
+    return None if meaning is None else meaning.restarts_stubs
 
 
 def _evidence(seen: Observation, death: DeadStub, alive: int, expected: int | None) -> dict[str, Scalar]:
@@ -120,25 +135,47 @@ def _cause(event: Exit) -> str:
 
 def _stopped_long(stub: LiveStub) -> bool:
     # One look at a stopped process is a fact; one in uninterruptible sleep is disk access.
-    return stub.stub.process.state is ProcessState.STOPPED or stub.stopped_looks > 1
+    return stub.stub.process.paused or stub.stopped_looks > 1
+
+
+_AFTER_A_PAUSE = (
+    "After a pause in execute it can abort all of Triton as it goes on: restart the Triton container."
+)
+_PAUSED = {
+    ProcessState.STOPPED: ("is stopped", f"Find who stopped it (a debugger, a profiler). {_AFTER_A_PAUSE}"),
+    ProcessState.FROZEN: (
+        "is held by a frozen cgroup",
+        (
+            "Find who froze the cgroup (docker pause, a checkpoint, an agent of the node) and let it thaw: docker "
+            f"unpause, or THAWED in its freezer.state, or 0 in its cgroup.freeze. {_AFTER_A_PAUSE}"
+        ),
+    ),
+}
+_STUCK = (
+    "hangs in the kernel (state D)",
+    (
+        "It waits for a device or a file system: look at the node's kernel log and storage, then restart the "
+        "Triton container."
+    ),
+)
 
 
 def _frozen(seen: Observation, record: ModelRecord, stub: LiveStub) -> Claim:
-    stopped = stub.stub.process.state is ProcessState.STOPPED
-    pid = stub.stub.process.id.pid
+    process = stub.stub.process
+    how, remedy = _PAUSED.get(process.state, _STUCK)
+    which = f", {process.frozen_cgroup}," if process.frozen_cgroup else ""
     since = stub.stopped_since or seen.now
+    evidence: dict[str, Scalar] = {"pid": process.id.pid, "state": process.state.value}
+    if process.frozen_cgroup:
+        evidence["cgroup"] = process.frozen_cgroup
     return Claim(
         "StubFrozen",
         _instance(record, stub.stub.arguments.name),
-        f"Its stub process (pid {pid}) {'is stopped' if stopped else 'hangs in the kernel (state D)'} since "
-        f"{max(0.0, seen.now.mono - since.mono):.0f} s; requests that reach it wait.",
-        "Find who stopped it (a debugger, a profiler, a frozen cgroup). After a pause in execute the stub can "
-        "abort all of Triton when it goes on, so restart the Triton container."
-        if stopped
-        else "It waits for a device or a file system: look at the node's kernel log and storage, then restart the "
-        "Triton container.",
+        f"Its stub process (pid {process.id.pid}) {how}{which} since {max(0.0, seen.now.mono - since.mono):.0f} s; "
+        "requests that reach it wait.",
+        remedy,
         seen.book.stubs.scanned or since,
-        {"pid": pid, "state": stub.stub.process.state.value},
+        evidence,
     )
 
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from probe.facts.instants import Instant
 from probe.facts.models import ModelState, ModelVersion
-from probe.facts.releases import MODEL_READY_SEES_INSTANCES, SERVER_READY_SEES_INSTANCES, parse_release
+from probe.facts.releases import ModelReady, semantics
 from probe.facts.triton import Inquiry
 from probe.ledgers.book import Book, age
 from probe.ledgers.models import ModelRecord
@@ -20,6 +20,11 @@ CONFIGS_AT_MOST = 200
 READINESS_AT_MOST = 100
 """Questions in one go: 0.13 ms of Triton's thread each (release 24.10)."""
 
+REST = 10.0
+"""Times its own length that a slow question on readiness is left alone: at most a tenth of Triton's thread."""
+
+_WITH_STUBS = ("python", "vllm")
+_TRUE = ("true", "1", "on")
 _REMOTE = ("s3://", "gs://", "as://")
 
 
@@ -33,7 +38,7 @@ def agenda(book: Book, settings: Settings, suspects: frozenset[str], now: Instan
         return Inquiry()
     return Inquiry(
         configs=tuple(_configs(book, suspects, now))[:CONFIGS_AT_MOST],
-        readiness=tuple(_readiness(book))[:READINESS_AT_MOST],
+        readiness=tuple(_readiness(book, now))[:READINESS_AT_MOST],
         index=_index(book, settings, now),
     )
 
@@ -59,23 +64,44 @@ def _reloaded(record: ModelRecord, read: Instant) -> bool:
     return record.ready_since is not None and read.mono < record.ready_since.mono
 
 
-def _readiness(book: Book) -> Iterator[ModelVersion]:
-    release = parse_release(book.server.version)
-    if release is None or release < MODEL_READY_SEES_INSTANCES:
+def _readiness(book: Book, now: Instant) -> Iterator[ModelVersion]:
+    meaning = semantics(book.server.version)
+    if meaning is None or meaning.model_ready is ModelReady.LIFECYCLE:
         # ModelReady is the lifecycle's state, which the statistics told already.
         return
-    python = [
-        each
-        for each in book.models.records.values()
-        if each.ready and each.config is not None and each.config.backend == "python"
-    ]
-    if release >= SERVER_READY_SEES_INSTANCES and book.server.ready:
+    asked = [each for each in book.models.records.values() if _can_be_unready(book, each)]
+    if meaning.server_ready_sees_instances and book.server.ready and _strict(book):
         # A ready server has asked every model itself; only doubts are left to clear.
-        python = [each for each in python if each.told_ready is False]
-    yield from (
-        each.key
-        for each in sorted(python, key=lambda each: each.told_ready_at.mono if each.told_ready_at else 0.0)
-    )
+        asked = [each for each in asked if each.told_ready is False]
+    # A slow is_ready() comes last, for it may use up the time of all others, and seldom.
+    due = [each for each in asked if not _rests(each, now)]
+    yield from (each.key for each in sorted(due, key=_turn))
+
+
+def _turn(record: ModelRecord) -> tuple[float, float]:
+    return record.readiness_seconds, record.told_ready_at.mono if record.told_ready_at else 0.0
+
+
+def _can_be_unready(book: Book, record: ModelRecord) -> bool:
+    # Of all backends only the python backend answers for its instances (python_backend 395a780), and so do
+    # those that are written in python on top of it, which are known by their stubs.
+    if not record.ready or record.config is None:
+        return False
+    return record.config.backend in _WITH_STUBS or bool(book.stubs.of(record.key))
+
+
+def _strict(book: Book) -> bool:
+    # With --strict-readiness=false the server's word says nothing of its models; an unseen option may be that.
+    server = book.server.server
+    if server is None or not server.arguments:
+        return False
+    return (server.option("strict-readiness") or "true").casefold() in _TRUE
+
+
+def _rests(record: ModelRecord, now: Instant) -> bool:
+    # While Triton asks the model it answers nobody else (server, ``grpc_server.cc``: one thread for all).
+    since = age(now, record.readiness_asked)
+    return since is not None and since < record.readiness_seconds * REST
 
 
 def _index(book: Book, settings: Settings, now: Instant) -> bool:

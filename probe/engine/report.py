@@ -65,7 +65,7 @@ def _model(seen: Observation, record: ModelRecord) -> ModelStatus:
         state=record.state.value,
         backend=config.backend or None if config is not None else None,
         platform=config.platform or None if config is not None else None,
-        ready=_ready(record),
+        ready=_ready(seen, record),
         placement=placement_of(seen, record),
         instances=_instances(seen, record),
         stubs=tuple(_stub(seen, each) for each in seen.book.stubs.of(record.key)),
@@ -73,10 +73,10 @@ def _model(seen: Observation, record: ModelRecord) -> ModelStatus:
     )
 
 
-def _ready(record: ModelRecord) -> bool | None:
+def _ready(seen: Observation, record: ModelRecord) -> bool | None:
     if record.state is ModelState.UNKNOWN:
         return None
-    return record.ready and record.told_ready is not False
+    return record.ready and seen.told_unready(record) is None
 
 
 def _instances(seen: Observation, record: ModelRecord) -> InstancesStatus:

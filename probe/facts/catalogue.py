@@ -146,7 +146,7 @@ _ALL = (
     ),
     Reason(
         "StubFrozen",
-        "A stub process is stopped or in uninterruptible sleep.",
+        "A stub process is stopped, frozen with its cgroup, or in uninterruptible sleep.",
         _CRITICAL,
         Action.RESTART_CONTAINER,
         (_ready(Hold(seconds=5)), _live(60)),

@@ -17,12 +17,16 @@ class ProcessId(msgspec.Struct, frozen=True, order=True):
 
 
 class ProcessState(enum.StrEnum):
-    """The state letters of proc(5), in words; others are folded into RUNNING."""
+    """The state letters of proc(5), in words; others are folded into RUNNING.
+
+    FROZEN has no letter: the freezer of its cgroup holds it.
+    """
 
     RUNNING = "running"
     SLEEPING = "sleeping"
     UNINTERRUPTIBLE = "uninterruptible"
     STOPPED = "stopped"
+    FROZEN = "frozen"
     ZOMBIE = "zombie"
     DEAD = "dead"
 
@@ -47,7 +51,8 @@ class StubArguments(msgspec.Struct, frozen=True):
 class Process(msgspec.Struct, frozen=True):
     """One process as ``/proc/<pid>/stat`` shows it.
 
-    ``cpu_ticks`` is user and system time in clock ticks; ``started_at`` seconds since the Unix epoch.
+    ``cpu_ticks`` is user and system time in clock ticks; ``started_at`` seconds since the Unix epoch;
+    ``frozen_cgroup`` the cgroup whose freezer holds it, by its path as the kernel names it to us, else empty.
     """
 
     id: ProcessId
@@ -57,6 +62,12 @@ class Process(msgspec.Struct, frozen=True):
     rss_bytes: int
     cpu_ticks: int
     started_at: float
+    frozen_cgroup: str = ""
+
+    @property
+    def paused(self) -> bool:
+        """Whether somebody holds it, so that it does nothing until it is let go."""
+        return self.state in (ProcessState.STOPPED, ProcessState.FROZEN)
 
     @property
     def gone(self) -> bool:

@@ -123,3 +123,5 @@ class InquiryReading(msgspec.Struct, frozen=True):
     readiness: tuple[tuple[ModelVersion, bool], ...] = ()
     index: tuple[IndexEntry, ...] | None = None
     failures: tuple[CallFailure, ...] = ()
+    slow: tuple[tuple[ModelVersion, float], ...] = ()
+    """Seconds that the questions on readiness took which were slow, answered or not."""

@@ -50,6 +50,9 @@ class ModelRecord(msgspec.Struct, frozen=True):
     """Since when its configuration is as it is: reading it again changes nothing."""
     told_ready: bool | None = None
     told_ready_at: Instant | None = None
+    readiness_asked: Instant | None = None
+    readiness_seconds: float = 0.0
+    """How long the last question on its readiness took where it was slow, answered or not; else 0."""
     pending: int | None = None
     progress: Progress = Progress()
     traffic: Traffic = Traffic()
@@ -147,7 +150,16 @@ class ModelsLedger(msgspec.Struct, frozen=True, dict=True):
         for key, told in reading.readiness:
             if key in records:
                 records[key] = msgspec.structs.replace(
-                    records[key], told_ready=told, told_ready_at=reading.observed
+                    records[key],
+                    told_ready=told,
+                    told_ready_at=reading.observed,
+                    readiness_asked=reading.observed,
+                    readiness_seconds=0.0,
+                )
+        for key, seconds in reading.slow:
+            if key in records:
+                records[key] = msgspec.structs.replace(
+                    records[key], readiness_asked=reading.observed, readiness_seconds=seconds
                 )
         after = msgspec.structs.replace(
             self, records=records, asked=reading.observed, restricted=_restricted(self.restricted, reading)
@@ -201,6 +213,8 @@ class ModelsLedger(msgspec.Struct, frozen=True, dict=True):
             exercised_since=None,
             statistics=None,
             told_ready=None,
+            readiness_asked=None,
+            readiness_seconds=0.0,
             pending=None,
             progress=Progress(),
         )
@@ -242,6 +256,10 @@ def _counted(record: ModelRecord, row: ModelStatistics, look: Look) -> ModelReco
             if base is not None
             else begun(look, again=reloaded or record.since is not None)
         ),
+        # What Triton said of an earlier load's instances says nothing of this one's.
+        told_ready=None if fresh else record.told_ready,
+        readiness_asked=None if fresh else record.readiness_asked,
+        readiness_seconds=0.0 if fresh else record.readiness_seconds,
         reloads=record.reloads + reloaded,
         traffic=Traffic(
             success=traffic.success + max(0, success),

@@ -32,7 +32,7 @@ class LiveStub(msgspec.Struct, frozen=True):
     first_seen: Instant
     orphaned: bool = False
     stopped_since: Instant | None = None
-    """Since when every scan saw it stopped, or in uninterruptible sleep without a tick of CPU."""
+    """Since when every scan saw it stopped, frozen, or in uninterruptible sleep without a tick of CPU."""
     stopped_looks: int = 0
     served: bool = False
     """Triton had its model ready while it lived."""
@@ -252,7 +252,7 @@ def _paused(live: LiveStub, before: LiveStub | None, stub: Stub, observed: Insta
         and before.stub.process.cpu_ticks == stub.process.cpu_ticks
         and before.stub.process.state is ProcessState.UNINTERRUPTIBLE
     )
-    if state is not ProcessState.STOPPED and not stuck:
+    if not stub.process.paused and not stuck:
         return msgspec.structs.replace(live, stopped_since=None, stopped_looks=0)
     since = live.stopped_since or observed
     return msgspec.structs.replace(live, stopped_since=since, stopped_looks=live.stopped_looks + 1)

@@ -1,6 +1,7 @@
 """How Triton answers, by release: rules from a script to protocol messages.
 
-The sources are ``core``'s ``server.cc`` and ``model_lifecycle.cc`` and runs against release 24.10.
+The sources are ``core``'s ``server.cc``, ``tritonserver.cc`` and ``model_lifecycle.cc`` (73aad7c), the
+python backend's ``python_be.cc`` (f9088ff), and runs against release 24.10.
 """
 
 from __future__ import annotations
@@ -17,6 +18,8 @@ Message: TypeAlias = Any
 """A message or its class; generated code carries no types."""
 
 _INSTANCES_COUNT_FOR_MODELS = (2, 64)
+_USER_IS_ASKED = (2, 67)
+_USER_SECONDS_AT_MOST = 5.0
 _INSTANCES_COUNT_FOR_SERVER = (2, 68)
 _UNREADY_IS_AN_ERROR = (2, 71)
 
@@ -41,25 +44,38 @@ def server_ready(script: Script) -> bool:
     if script.ready is not None:
         return script.ready
     considered = [each for each in script.models if each.state and each.reason != "unloaded"]
-    if release(script) >= _INSTANCES_COUNT_FOR_SERVER and not all(each.alive for each in considered):
+    if not all(each.state == "READY" for each in considered):
         return False
-    return all(each.state == "READY" for each in considered)
+    # One after the other, until one is not.
+    sees = release(script) >= _INSTANCES_COUNT_FOR_SERVER
+    return all(_instances_ready(script, each) for each in considered) if sees else True
 
 
 def model_ready(script: Script, name: str, version: str) -> bool:
-    """Whether the model is ready; newer releases refuse instead of saying no."""
-    strict = release(script) >= _UNREADY_IS_AN_ERROR
+    """Whether the model is ready; newer releases refuse instead of saying no of one that is not loaded."""
     known = [each for each in script.models if each.name == name and version in ("", each.version)]
-    if not known:
-        if strict:
-            raise Refusal(grpc.StatusCode.NOT_FOUND, f"Request for unknown model: '{name}' is not found")
+    ready = [each for each in known if each.state == "READY"]
+    if ready:
+        return _instances_ready(script, max(ready, key=lambda each: int(each.version)))
+    if release(script) >= _UNREADY_IS_AN_ERROR:
+        unknown = f"Request for unknown model: '{name}'"
+        if not known:
+            raise Refusal(grpc.StatusCode.NOT_FOUND, f"{unknown} is not found")
+        if not version:
+            raise Refusal(grpc.StatusCode.NOT_FOUND, f"{unknown} has no available versions")
+        raise Refusal(grpc.StatusCode.UNAVAILABLE, f"{unknown} version {version} is not at ready state")
+    return False
+
+
+def _instances_ready(script: Script, model: ScriptedModel) -> bool:
+    if release(script) < _INSTANCES_COUNT_FOR_MODELS or model.steps:
+        return True
+    if not (model.alive if model.look is None else model.look()):
         return False
-    dead_counts = release(script) >= _INSTANCES_COUNT_FOR_MODELS
-    ready = any(each.state == "READY" and (each.alive or not dead_counts) for each in known)
-    if strict and not ready:
-        told = known[0].version or "-1"
-        raise Refusal(grpc.StatusCode.UNAVAILABLE, f"Model '{name}' version {told} is not ready")
-    return ready
+    if release(script) < _USER_IS_ASKED:
+        return True
+    script.ending.wait(min(model.user_seconds, _USER_SECONDS_AT_MOST))
+    return model.user_ready and model.user_seconds < _USER_SECONDS_AT_MOST
 
 
 def _server_live(script: Script, _: Message) -> Message:
@@ -167,6 +183,8 @@ def _unload(script: Script, request: Message) -> Message:
 
 def _infer(script: Script, request: Message) -> Message:
     model = _loaded(script, request.model_name, request.model_version)
+    if model.requested is not None:
+        model.requested()
     model.served()
     answer = messages.ModelInferResponse(model_name=model.name, model_version=model.version, id=request.id)
     for given in request.inputs:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import threading
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 import grpc
@@ -56,8 +56,10 @@ class Group:
 class ScriptedModel:
     """One model version, as the index, the statistics and the configuration tell of it.
 
-    ``state`` and ``reason`` are the index's; ``alive`` is what only the readiness of newer releases shows:
-    whether every instance lives and the model's own ``is_ready()`` agrees.  Durations are nanoseconds.
+    ``state`` and ``reason`` are the index's.  Only the readiness of newer releases shows ``alive``: whether
+    every instance lives (``look`` tells it in its place, each time that such a release asks); and of yet newer
+    ones ``user_ready``, what the model's own ``is_ready()`` says after ``user_seconds``.  ``requested`` is
+    called for each request.  Durations are nanoseconds.
     """
 
     name: str
@@ -86,6 +88,10 @@ class ScriptedModel:
     """Rows of ``memory_usage``: type, device, bytes."""
     load_error: str = ""
     """Triton's text where loading it fails, with the prefix that the index shows."""
+    look: Callable[[], bool] | None = None
+    user_ready: bool = True
+    user_seconds: float = 0.0
+    requested: Callable[[], None] | None = None
 
     def served(self, times: int = 1, *, seconds_each: float = 0.001) -> None:
         """Count this many requests that succeeded."""
@@ -124,6 +130,9 @@ class Script:
     out: int = 0
     most_out: int = 0
     """How many gRPC calls are being answered, and how many were at once."""
+    thread: threading.Lock = field(default_factory=threading.Lock)
+    """Triton's one thread for all that is no inference: who waits for an ``is_ready()`` holds up all others."""
+    ending: threading.Event = field(default_factory=threading.Event)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     @contextlib.contextmanager

@@ -78,6 +78,7 @@ class ScriptedTriton:
     def _start_grpc(self) -> None:
         if self._server is not None:
             return
+        self.script.ending.clear()
         self._workers = ThreadPoolExecutor(_WORKERS, thread_name_prefix="scripted-triton")
         self._server = grpc.server(
             self._workers,
@@ -93,6 +94,7 @@ class ScriptedTriton:
     def _stop_grpc(self) -> None:
         if self._server is None or self._workers is None:
             return
+        self.script.ending.set()
         self._server.stop(grace=None).wait()
         self._workers.shutdown(wait=True)
         self._server = self._workers = None
@@ -148,7 +150,8 @@ class _Handlers(grpc.GenericRpcHandler):  # type: ignore[type-arg]  # generic in
                 if behaviour.answer is not None:
                     return behaviour.answer
             try:
-                return rule(script, request)
+                with contextlib.nullcontext() if category == "inference" else script.thread:
+                    return rule(script, request)
             except Refusal as refusal:
                 context.abort(refusal.code, refusal.text)
 

@@ -12,7 +12,19 @@ from probe.facts.models import ModelState
 from probe.facts.triton import Failure
 from probe.settings import Settings
 from probe.settings.schema import ModelsSettings, TritonSettings
-from tests.worlds import START, World, entry, failing, key, python_model, row, server, serving
+from tests.worlds import (
+    START,
+    World,
+    ensemble,
+    entry,
+    failing,
+    key,
+    python_model,
+    row,
+    server,
+    serving,
+    stub,
+)
 
 M = python_model("m")
 REQUIRED = Settings(models=ModelsSettings(required=("m",)))
@@ -177,13 +189,30 @@ def test_of_an_ignored_model_nothing_is_said() -> None:
 # Told not ready
 
 
+def test_what_triton_said_before_a_stub_was_replaced_says_nothing_of_the_new_one() -> None:
+    """Until it is asked again: a cured model is not held for what its dead instance was."""
+    ensembled = (M, ensemble("e", "m"))
+    seen = serving(*ensembled).exits("m_0_0", signal=9).scans().polls().asks(readiness=((key("m"), False),))
+    assert set(seen.reasons()) == {"StubDead", "EnsembleStepUnready"}
+    cured = seen.with_stub(stub(300, "m_0_0")).scans()
+    assert cured.reasons() == []
+    assert set(cured.asks(readiness=((key("m"), False),)).reasons()) == {
+        "ModelNotReady",
+        "EnsembleStepUnready",
+    }
+
+
 def test_a_model_that_triton_itself_says_is_not_ready_is_told() -> None:
     """``is_ready()`` on 26.03, dead instances on 25.12."""
     seen = serving(M).asks(readiness=((key("m"), False),))
     claim = seen.only("ModelNotReady")
     assert "answers ModelReady with false" in claim.message
     assert claim.observed == seen.book.models.asked
-    assert claim.evidence == {"triton_version": "2.51.0"}
+    assert claim.evidence == {"triton_version": "2.51.0", "seconds": None}
+    assert "its is_ready() says no" in claim.message
+    slow = seen.asks(readiness=((key("m"), False),), slow=((key("m"), 5.0),)).only("ModelNotReady")
+    assert "it took 5.0 s" in slow.message
+    assert slow.evidence["seconds"] == 5.0
     assert reasons(seen.asks(readiness=((key("m"), True),))) == []
 
 

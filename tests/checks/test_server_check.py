@@ -176,6 +176,15 @@ def test_both_liveness_calls_timing_out_is_a_hang() -> None:
     assert reasons(seen.polls()) == []
 
 
+def test_a_hang_in_a_frozen_cgroup_names_the_cgroup() -> None:
+    """Who froze it can thaw it; continuing the process would do nothing."""
+    seen = UP.having(server=server(frozen="/pods/triton")).scans().fails(Failure.TIMEOUT)
+    claim = seen.only("TritonHung")
+    assert "is alive and is frozen by the cgroup /pods/triton;" in claim.message
+    assert "thaw" in claim.remedy
+    assert claim.evidence == {"pid": 5, "state": "frozen", "misses": 1, "cgroup": "/pods/triton"}
+
+
 @pytest.mark.parametrize(
     ("state", "http", "spared"),
     [
@@ -183,6 +192,7 @@ def test_both_liveness_calls_timing_out_is_a_hang() -> None:
         (ProcessState.SLEEPING, None, True),
         (ProcessState.STOPPED, True, False),
         (ProcessState.STOPPED, None, False),
+        (ProcessState.FROZEN, None, False),
         (None, True, True),
         (None, None, True),
     ],

@@ -95,6 +95,17 @@ def test_live_is_failed_only_where_triton_never_starts_a_stub_again(
     assert died.only("StubDead").spares == (frozenset((Gate.LIVE,)) if spared else frozenset())
 
 
+@pytest.mark.parametrize(("version", "decoupled"), [("2.46.0", False), ("2.46.0", True), ("2.47.0", False)])
+def test_the_remedy_is_what_this_release_of_triton_needs(version: str, *, decoupled: bool) -> None:
+    """Up to 24.05 a request starts the stub again, and where ready is failed for it nobody sends one."""
+    seen = serving(python_model("m", 2, decoupled=decoupled), version=version)
+    claim = seen.exits(100, signal=9).scans().polls(version=version).only("StubDead")
+    by_request = version == "2.46.0" and not decoupled
+    assert ("Send the model a request" in claim.remedy) == by_request
+    assert ("starts the stub again with the next request" in claim.message) == by_request
+    assert ("share of requests fails" in claim.message) != by_request
+
+
 def test_a_death_of_a_model_without_a_configuration_is_told_with_who_is_left() -> None:
     """How many there should be is not known."""
     seen = World(server=server(), rows=(row("m"),), stubs=serving(TWO).stubs).scans().polls().scans()
@@ -146,6 +157,22 @@ def test_a_stopped_stub_is_told_at_once_and_since_when() -> None:
     again = seen.scans()
     assert again.only("StubFrozen").observed == seen.now
     assert reasons(seen.with_stub(stub(100, "m_0_0")).scans()) == []
+
+
+def test_a_stub_in_a_frozen_cgroup_is_told_at_once_with_its_cgroup() -> None:
+    """Also where it hung in the kernel before, as version 1 shows it; thawed, it is well."""
+    seen = serving(TWO).with_stub(stub(100, "m_0_0", frozen="/pods/triton")).scans()
+    claim = seen.later(7).only("StubFrozen")
+    assert "is held by a frozen cgroup, /pods/triton, since 8 s" in claim.message
+    assert claim.evidence == {"pid": 100, "state": "frozen", "cgroup": "/pods/triton"}
+    assert "docker pause" in claim.remedy
+    assert "restart the Triton container" in claim.remedy
+    assert reasons(seen.with_stub(stub(100, "m_0_0")).scans()) == []
+    stuck = serving(TWO).with_stub(stub(100, "m_0_0", state=ProcessState.UNINTERRUPTIBLE)).scans().scans()
+    since = stuck.scans().alive("m")[0].stopped_since
+    held = stuck.scans().with_stub(stub(100, "m_0_0", frozen="/a")).scans()
+    assert held.only("StubFrozen").evidence["cgroup"] == "/a"
+    assert held.alive("m")[0].stopped_since == since
 
 
 def test_uninterruptible_sleep_is_told_when_it_lasts() -> None:

@@ -4,13 +4,27 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import msgspec
 import pytest
 
 from probe.engine.agenda import CONFIGS_AT_MOST, READINESS_AT_MOST, agenda
 from probe.facts.models import ModelState
+from probe.facts.processes import Server
 from probe.facts.triton import Failure, Inquiry
 from probe.settings import ModelsSettings, Settings
-from tests.worlds import World, config, ensemble, entry, key, python_model, row, server, serving
+from tests.worlds import (
+    World,
+    config,
+    ensemble,
+    entry,
+    group,
+    key,
+    python_model,
+    row,
+    server,
+    serving,
+    stub,
+)
 
 ONE = python_model("m")
 
@@ -101,13 +115,16 @@ def test_the_cap_delays_a_model_and_starves_none() -> None:
         ("2.67.0", False, True),
         ("2.68.0", True, False),
         ("2.68.0", False, True),
+        ("2.68.0", None, True),
+        ("2.71.0", True, False),
+        ("2.999.0", False, True),
         ("not a version", True, False),
         (None, True, False),
     ],
 )
 def test_readiness_is_asked_only_where_the_answer_says_more_than_the_statistics(
     version: str | None,
-    ready: bool,  # noqa: FBT001  (a table)
+    ready: bool | None,  # noqa: FBT001  (a table)
     expected: bool,  # noqa: FBT001
 ) -> None:
     """Before 25.12 it is the lifecycle's state; from 26.04 on a ready server has asked every model itself."""
@@ -120,6 +137,60 @@ def test_a_model_that_was_told_unready_is_asked_until_it_is_ready() -> None:
     world = serving(ONE, python_model("n"), version="2.68.0").asks(readiness=((key("m"), False),))
     assert asked(world.polls(version="2.68.0")).readiness == (key("m"),)
     assert asked(world.asks(readiness=((key("m"), True),))).readiness == ()
+
+
+@pytest.mark.parametrize(
+    ("process", "expected"),
+    [
+        (server(), False),
+        (server("--strict-readiness=true"), False),
+        (server("--strict-readiness", "1"), False),
+        (server("--strict-readiness=false"), True),
+        (server("--strict-readiness=0"), True),
+        (msgspec.structs.replace(server(), arguments=()), True),
+        (None, True),
+    ],
+)
+def test_a_ready_server_speaks_for_its_models_only_where_it_is_known_to_be_strict(
+    process: Server | None,
+    expected: bool,  # noqa: FBT001  (a table)
+) -> None:
+    """``--strict-readiness=false`` makes it ready whatever its models are; what is not seen may be that."""
+    world = serving(ONE, server=process, version="2.68.0")
+    assert asked(world).readiness == ((key("m"),) if expected else ())
+
+
+def test_backends_on_top_of_the_python_backend_are_asked_too() -> None:
+    """They are known by name, or by the stubs that they were seen with."""
+    known = config("v", group("v_0"), backend="vllm")
+    own = config("o", group("o_0"), backend="my_backend")
+    world = serving(known, own, version="2.64.0")
+    assert asked(world).readiness == (key("v"),)
+    world = world.with_stub(stub(300, "o_0_0", runtime="/opt/backends/my_backend")).scans()
+    assert set(asked(world).readiness) == {key("o"), key("v")}
+
+
+def test_a_slow_is_ready_is_asked_last_and_left_alone_for_ten_times_as_long() -> None:
+    """Triton answers nobody while it waits for it; another load is another model."""
+    world = serving(ONE, python_model("slow"), version="2.67.0").with_row(row("slow", success=9))
+    world = world.polls(version="2.67.0").asks(
+        readiness=((key("slow"), False), (key("m"), True)), slow=((key("slow"), 5.0),)
+    )
+    assert asked(world.later(40)).readiness == (key("m"),)
+    assert asked(world.later(50)).readiness == (key("m"), key("slow"))
+    assert world.record("slow").told_ready is False
+    # Never answered within the deadline: that rests too.
+    late = world.later(60).asks(readiness=(), slow=((key("slow"), 6.0),))
+    assert asked(late.later(50)).readiness == (key("m"),)
+    reloaded = world.with_row(row("slow", success=1)).polls(version="2.67.0")
+    assert reloaded.record("slow").told_ready is None
+    assert set(asked(reloaded).readiness) == {key("m"), key("slow")}
+    quick = world.later(60).asks(readiness=((key("slow"), True),))
+    assert key("slow") in asked(quick.later(1)).readiness
+    assert (
+        world.asks(slow=((key("nobody"), 9.0),)).book.models.records.keys()
+        == world.book.models.records.keys()
+    )
 
 
 def test_readiness_is_capped_and_asked_in_turns() -> None:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
-from probe.facts.releases import parse_release, semantics
+from probe.facts.releases import TABLE, ModelReady, parse_release, semantics
 
 
 @pytest.mark.parametrize(
@@ -31,37 +31,69 @@ def test_a_version_is_read_or_it_is_none(version: str | None, expected: tuple[in
     assert (semantics(version) is None) == (expected is None)
 
 
+LIFECYCLE, INSTANCES, USER = ModelReady
+
+
 @pytest.mark.parametrize(
-    ("version", "restarts", "model", "server", "asks"),
+    ("version", "since", "restarts", "model", "server", "errors"),
     [
-        ("2.34.0", True, False, False, False),
-        ("2.46.0", True, False, False, False),
-        ("2.47.0", False, False, False, False),
-        ("2.51.0", False, False, False, False),
-        ("2.63.0", False, False, False, False),
-        ("2.64.0", False, True, False, False),
-        ("2.66.0", False, True, False, False),
-        ("2.67.0", False, True, False, True),
-        ("2.68.0", False, True, True, True),
-        ("3.0.0", False, True, True, True),
+        ("1.9.0", "", True, LIFECYCLE, False, False),
+        ("2.34.0", "", True, LIFECYCLE, False, False),
+        ("2.46.0", "", True, LIFECYCLE, False, False),
+        ("2.47.0", "24.06", False, LIFECYCLE, False, False),
+        ("2.51.0", "24.06", False, LIFECYCLE, False, False),
+        ("2.63.0", "24.06", False, LIFECYCLE, False, False),
+        ("2.64.0", "25.12", False, INSTANCES, False, False),
+        ("2.66.0", "25.12", False, INSTANCES, False, False),
+        ("2.67.0", "26.03", False, USER, False, False),
+        ("2.68.0", "26.04", False, USER, True, False),
+        ("2.70.1", "26.04", False, USER, True, False),
+        ("2.71.0", "26.07", False, USER, True, True),
+        ("2.999.0", "26.07", False, USER, True, True),
+        ("3.0.0", "26.07", False, USER, True, True),
     ],
 )
 def test_each_release_means_what_its_source_does(
-    version: str, *, restarts: bool, model: bool, server: bool, asks: bool
+    version: str,
+    since: str,
+    *,
+    restarts: bool,
+    model: ModelReady,
+    server: bool,
+    errors: bool,
 ) -> None:
-    """24.06 ends restarts, 25.12 sees instances, 26.03 asks the model, 26.04 the server sees."""
+    """24.06 ends restarts, 25.12 sees instances, 26.03 asks the model, 26.04 the server sees, 26.07 errs."""
     meaning = semantics(version)
     assert meaning is not None
+    assert meaning.container == since
     assert meaning.restarts_stubs is restarts
-    assert meaning.model_ready_sees_instances is model
+    assert meaning.model_ready is model
     assert meaning.server_ready_sees_instances is server
-    assert ("is_ready()" in meaning.text) == asks
-    assert ("never restarted" in meaning.text) != restarts
-    assert ("ModelReady sees dead" in meaning.text) == model
-    assert ("ServerReady sees dead" in meaning.text) == server
+    assert meaning.unready_is_an_error is errors
+
+
+def test_the_status_says_what_the_table_holds() -> None:
+    """Every row has a text of its own, made of its columns."""
+    texts = [row.text for row in TABLE]
+    assert len(set(texts)) == len(texts)
+    for row in TABLE:
+        assert ("never restarted" in row.text) != row.restarts_stubs
+        assert ("ModelReady sees dead" in row.text) == (row.model_ready is not LIFECYCLE)
+        assert ("is_ready()" in row.text) == (row.model_ready is USER)
+        assert ("ServerReady sees dead" in row.text) == row.server_ready_sees_instances
+        assert ("an error" in row.text) == row.unready_is_an_error
+
+
+def test_the_table_is_in_order_and_covers_every_release() -> None:
+    """Oldest first, from the very first on; no later row takes back what an earlier one brought."""
+    assert TABLE[0].since == (0, 0)
+    assert [row.since for row in TABLE] == sorted({row.since for row in TABLE})
+    assert [row.model_ready for row in TABLE] == sorted(row.model_ready for row in TABLE)
 
 
 @given(st.text(max_size=20))
+@example("9" * 5000 + ".1")
+@example("2." + "9" * 5000 + ".0")
 def test_any_text_is_a_version_or_none(text: str) -> None:
     """Garbage is no fault."""
     assert (parse_release(text) is None) == (semantics(text) is None)

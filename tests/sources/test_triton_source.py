@@ -101,7 +101,7 @@ async def test_an_inquiry_brings_configurations_readiness_and_the_index(
     assert implicit.groups == (InstanceGroup("implicit", InstanceKind.CPU, 1),)
     assert ensemble.ensemble
     assert ensemble.steps == (ModelVersion("implicit", ""), ModelVersion("echo", ""))
-    assert told.readiness == ((ECHO, True), (absent, False))
+    assert told.readiness == ((ECHO, True),), "of what is not loaded, not ready is no news"
     index = {each.key.name: each for each in told.index or ()}
     assert index["echo"].state is ModelState.READY
     assert index["wants_gpu"].state is ModelState.UNAVAILABLE
@@ -202,6 +202,8 @@ async def test_a_restricted_protocol_says_so_and_opens_for_the_header(
         "http_live": Failure.RESTRICTED,
     }
     assert "triton-grpc-protocol-secret" in reading.failures[0].detail
+    wrong = source(server, headers={"triton-grpc-protocol-secret": "Open Sesame"})
+    assert {each.failure for each in (await wrong.poll()).failures} == {Failure.RESTRICTED}
     opened = source(server, headers={"Triton-Grpc-Protocol-Secret": "open sesame"})
     # The metrics port opens last.
     reading = await until(opened.poll, lambda seen: not seen.failures, 10.0)

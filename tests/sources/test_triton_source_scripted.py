@@ -8,7 +8,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
 import grpc
@@ -17,6 +17,7 @@ import pytest
 from probe.facts.models import ModelState, ModelVersion
 from probe.facts.triton import CallFailure, Failure, FailureReasons, Inquiry, TritonReading
 from probe.settings import TritonSettings
+from probe.sources.triton import source as module
 from probe.sources.triton.source import READINESS_DEADLINE, TritonSource
 from testbed.scripted.raw import RawListener
 from testbed.scripted.script import Behaviour, Group, ScriptedModel
@@ -90,7 +91,7 @@ async def test_garbage_spoils_only_its_own_call(
     assert (await watched.poll()).failures == ()
 
 
-@pytest.mark.parametrize("call", [*GRPC, "http_live", "metrics"])
+@pytest.mark.parametrize("call", ["ServerLive", "ServerMetadata", "ModelStatistics", "http_live", "metrics"])
 async def test_a_call_that_hangs_costs_its_deadline_and_no_more(
     source: Open, scripted_triton: ScriptedTriton, call: str
 ) -> None:
@@ -175,19 +176,101 @@ async def test_a_model_that_vanishes_in_between_is_asked_about_once_more(
     assert script.calls["ModelStatistics"] == 4, "twice at most"
 
 
-@pytest.mark.parametrize("version", ["2.51.0", "2.70.0", "2.71.0"])
+async def test_a_slow_server_ready_costs_no_statistics_and_is_asked_seldom(
+    source: Open, scripted_triton: ScriptedTriton
+) -> None:
+    """From 26.04 it asks every model's own check: it comes last, and its next turn is ten times as far off."""
+    script = scripted_triton.script
+    script.hang("ServerReady")
+    watched = source()
+    reading = await watched.poll()
+    assert how(reading) == {"ready": Failure.TIMEOUT}
+    assert reading.statistics is not None
+    script.recover()
+    for _ in range(3):
+        reading = await watched.poll()
+        assert (reading.live, reading.ready, reading.failures) == (True, None, ())
+    assert script.calls["ServerReady"] == 1
+    # Another server is another's models.
+    scripted_triton.stop("grpc")
+    assert (await watched.poll()).live is None
+    scripted_triton.start("grpc")
+    assert (await until(watched.poll, 5.0)).ready is True
+
+
+async def until(poll: Callable[[], Awaitable[TritonReading]], seconds: float) -> TritonReading:
+    """The first reading of a server that lives."""
+    deadline = time.monotonic() + seconds
+    while not (reading := await poll()).live:
+        assert time.monotonic() < deadline
+        await asyncio.sleep(0.02)
+    return reading
+
+
+@pytest.mark.parametrize("version", ["2.51.0", "2.64.0", "2.67.0", "2.70.0", "2.71.0"])
 async def test_not_ready_is_an_answer_on_every_release(
     source: Open, scripted_triton: ScriptedTriton, version: str
 ) -> None:
-    """From 26.07 it comes as NOT_FOUND or UNAVAILABLE instead of a false; all are "not ready"."""
+    """False of a model that is loaded is an answer; of one that is not, false or an error, it is no news."""
     script = scripted_triton.script
     script.version = version
     script.models += [ScriptedModel("loading", state="LOADING"), ScriptedModel("dead", alive=False)]
-    loading, dead, absent = (ModelVersion(name, "1") for name in ("loading", "dead", "absent"))
-    told = await source().inquire(Inquiry(readiness=(ALPHA, loading, dead, absent)), budget=5.0)
+    script.models.append(ScriptedModel("no", user_ready=False))
+    loading, dead, no, absent = (ModelVersion(name, "1") for name in ("loading", "dead", "no", "absent"))
+    told = await source().inquire(Inquiry(readiness=(loading, absent, ALPHA, dead, no)), budget=5.0)
     assert told.failures == ()
-    sees_instances = version != "2.51.0"
-    assert told.readiness == ((ALPHA, True), (loading, False), (dead, not sees_instances), (absent, False))
+    minor = int(version.split(".")[1])
+    assert told.readiness == ((ALPHA, True), (dead, minor < 64), (no, minor < 67))
+
+
+async def test_a_model_that_is_unloaded_while_its_readiness_is_asked_is_not_called_unready(
+    source: Open, scripted_triton: ScriptedTriton
+) -> None:
+    """It was loaded at the poll, and is gone when Triton says "not ready"."""
+    script = scripted_triton.script
+    script.version = "2.67.0"
+
+    def unloaded() -> bool:
+        script.model("alpha").state, script.model("alpha").reason = "UNAVAILABLE", "unloaded"
+        return False
+
+    script.model("alpha").look = unloaded
+    told = await source().inquire(Inquiry(readiness=(ALPHA,)), budget=5.0)
+    assert (told.readiness, told.failures) == ((), ())
+
+
+@pytest.mark.parametrize(
+    ("code", "text"),
+    [
+        (grpc.StatusCode.UNAVAILABLE, "Server not ready"),
+        (grpc.StatusCode.UNAVAILABLE, "Server exiting"),
+        (grpc.StatusCode.INTERNAL, "Request for unknown model: 'alpha' is not found"),
+        (grpc.StatusCode.INVALID_ARGUMENT, "something else"),
+    ],
+)
+async def test_an_error_that_is_of_no_model_makes_none_unready(
+    source: Open, scripted_triton: ScriptedTriton, code: grpc.StatusCode, text: str
+) -> None:
+    """While Triton exits, and for whatever else is wrong with the call itself."""
+    scripted_triton.script.fail(code, text, "ModelReady")
+    told = await source().inquire(Inquiry(readiness=(ALPHA,)), budget=5.0)
+    assert told.readiness == ()
+    assert [each.detail for each in told.failures] == [text]
+
+
+async def test_slow_answers_on_readiness_are_told_with_how_long_they_took(
+    source: Open, scripted_triton: ScriptedTriton, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Answered or not: who asks again too soon keeps Triton's one thread from everybody else."""
+    script = scripted_triton.script
+    script.version = "2.67.0"
+    script.models += [ScriptedModel("late", user_seconds=0.7), ScriptedModel("never", user_seconds=4.0)]
+    late, never = ModelVersion("late", "1"), ModelVersion("never", "1")
+    monkeypatch.setattr(module, "READINESS_DEADLINE", 1.0)
+    told = await source().inquire(Inquiry(readiness=(ALPHA, late, never)), budget=5.0)
+    assert told.readiness == ((ALPHA, True), (late, True))
+    assert [each.failure for each in told.failures] == [Failure.TIMEOUT]
+    assert {key: round(seconds, 1) for key, seconds in told.slow} == {late: 0.7, never: 1.0}
 
 
 async def test_a_restricted_readiness_is_no_answer(source: Open, scripted_triton: ScriptedTriton) -> None:

@@ -55,36 +55,44 @@ UNKNOWN = grpc.StatusCode.NOT_FOUND
 
 
 @pytest.mark.parametrize(
-    ("version", "dead_model", "unknown_model", "server"),
+    ("version", "dead_model", "unready_model", "unknown_model", "loading_model", "server"),
     [
-        ("2.51.0", YES, NO, YES),
-        ("2.63.0", YES, NO, YES),
-        ("2.64.0", NO, NO, YES),
-        ("2.67.1", NO, NO, YES),
-        ("2.68.0", NO, NO, NO),
-        ("2.70.0", NO, NO, NO),
-        ("2.71.0", REFUSED, UNKNOWN, NO),
+        ("2.51.0", YES, YES, NO, NO, YES),
+        ("2.63.0", YES, YES, NO, NO, YES),
+        ("2.64.0", NO, YES, NO, NO, YES),
+        ("2.66.0", NO, YES, NO, NO, YES),
+        ("2.67.1", NO, NO, NO, NO, YES),
+        ("2.68.0", NO, NO, NO, NO, NO),
+        ("2.70.0", NO, NO, NO, NO, NO),
+        ("2.71.0", NO, NO, UNKNOWN, REFUSED, NO),
     ],
 )
 def test_readiness_means_what_the_release_means_by_it(
     scripted_triton: ScriptedTriton,
+    *,
     version: str,
     dead_model: object,
+    unready_model: object,
     unknown_model: object,
-    server: bool,  # noqa: FBT001
+    loading_model: object,
+    server: bool,
 ) -> None:
-    """A dead instance, an unknown model and the server as a whole, by release (python_backend, core)."""
+    """A dead instance, one that says no, an unknown model and the whole server, by release (python_backend, core)."""
     script = scripted_triton.script
     script.version = version
     script.models = [ScriptedModel("dead", alive=False), ScriptedModel("well")]
+    script.models += [ScriptedModel("unready", user_ready=False), ScriptedModel("well", "2", state="LOADING")]
 
-    def ready(name: str) -> object:
-        answer = ask(scripted_triton.grpc, "ModelReady", name=name)
+    def ready(name: str, version: str = "") -> object:
+        answer = ask(scripted_triton.grpc, "ModelReady", name=name, version=version)
         return answer[0] if isinstance(answer, tuple) else answer.ready
 
     assert ready("well") is YES
     assert ready("dead") is dead_model
+    assert ready("unready") is unready_model
     assert ready("no such model") is unknown_model
+    assert ready("well", "2") is loading_model
+    script.models.pop()
     assert ask(scripted_triton.grpc, "ServerReady").ready is server
     assert http_status(scripted_triton.http, "/v2/health/ready") == (200 if server else 400)
     assert ask(scripted_triton.grpc, "ServerMetadata").version == version

@@ -115,24 +115,33 @@ def place(known: dict[bytes, Membership], mounted: list[Mount], controller: byte
     member = membership(known, controller)
     if member is None:
         return None
-    candidates = [
-        each
-        for each in mounted
-        if each.version == member.version and (each.version != 1 or controller in each.controllers)
-    ]
-    showing = [
-        (len(names), Place(each.version, each.point, names))
-        for each in candidates
-        if (names := names_below(member.path, each.root)) is not None
-    ]
-    if showing:
-        return max(showing, key=lambda pair: pair[0])[1]
-    for each in reversed(candidates):
+    found = shown(member, mounted, controller)
+    if found is not None:
+        return found
+    for each in reversed(_of_hierarchy(member, mounted, controller)):
         # A root above our namespace's own root shows the cgroup under names that we are not told:
         # its mount point is an ancestor of the container, perhaps the whole node.
         if _split(each.root)[0] <= _split(member.path)[0]:
             return Place(each.version, each.point)
     return None
+
+
+def shown(member: Membership, mounted: list[Mount], controller: bytes) -> Place | None:
+    """The directories of this cgroup in the mount that shows it with the widest view, or None in none."""
+    showing = [
+        (len(names), Place(each.version, each.point, names))
+        for each in _of_hierarchy(member, mounted, controller)
+        if (names := names_below(member.path, each.root)) is not None
+    ]
+    return max(showing, key=lambda pair: pair[0])[1] if showing else None
+
+
+def _of_hierarchy(member: Membership, mounted: list[Mount], controller: bytes) -> list[Mount]:
+    return [
+        each
+        for each in mounted
+        if each.version == member.version and (each.version != 1 or controller in each.controllers)
+    ]
 
 
 def names_below(path: bytes, root: bytes) -> tuple[bytes, ...] | None:

@@ -87,6 +87,11 @@ class Procfs:
         """Read below this folder."""
         self._base = os.fspath(root)
 
+    @property
+    def base(self) -> str:
+        """Where it is mounted."""
+        return self._base
+
     def pids(self) -> list[int]:
         """Every pid here now.
 

@@ -19,6 +19,7 @@ from probe.facts.processes import (
 )
 from probe.kits.clocks import now
 from probe.sources.processes.arguments import parse_stub_arguments
+from probe.sources.processes.freezer import Freezer
 from probe.sources.processes.procfs import TICKS_PER_SECOND, Procfs, Stat
 
 SERVER_NAME = "tritonserver"
@@ -35,6 +36,8 @@ class ProcessSource:
         self._proc = proc or Procfs()
         self._initial = self._proc.in_initial_namespace()
         self._boot = psutil.boot_time()
+        self._freezer = Freezer(self._proc)
+        self._held: dict[int, str] = {}
         self._found_by_port = False
         self._forks: frozenset[ProcessId] = frozenset()
         self._command_lines: dict[ProcessId, tuple[str, ...]] = {}
@@ -50,11 +53,13 @@ class ProcessSource:
         servers = [each for each in stats.values() if _is_server(each, stats)]
         stubs = self._find_stubs(stats)
         server = self._choose(servers)
+        stubs = [each for each in stubs if _below(each, server, stats)]
+        self._held = self._freezer.held([*stubs, server] if server is not None else stubs)
         known = stats.keys()
         return ProcessReading(
             observed=observed,
             server=self._server(server) if server is not None else None,
-            stubs=tuple(self._stub(each, children, server) for each in stubs if _below(each, server, stats)),
+            stubs=tuple(self._stub(each, children, server) for each in stubs),
             other_servers=len(servers) - (server is not None),
             existing_pids=frozenset(pid for pid in asked if pid in known or _exists(pid)),
             initial_namespace=self._initial,
@@ -143,10 +148,11 @@ class ProcessSource:
             id=_id(stat),
             parent=stat.parent,
             name=stat.name,
-            state=stat.state,
+            state=ProcessState.FROZEN if stat.pid in self._held else stat.state,
             rss_bytes=stat.rss_bytes,
             cpu_ticks=stat.cpu_ticks,
             started_at=self._boot + stat.start_ticks / TICKS_PER_SECOND,
+            frozen_cgroup=self._held.get(stat.pid, ""),
         )
 
 

@@ -28,6 +28,12 @@ T = TypeVar("T")
 READINESS_DEADLINE = 6.0
 """Seconds for ``ModelReady``: from 26.03 a user's ``is_ready()`` may take 5 s in Triton itself."""
 
+QUICK = 0.5
+"""Seconds: a question on readiness that takes longer waits for a user's ``is_ready()``."""
+REST = 10.0
+"""Times its own length that a slow ``ServerReady`` is left alone: from 26.04 it asks every model in turn, and
+Triton answers nobody else meanwhile, also when the one who asked has given up."""
+
 _MARGIN = 0.5
 """Seconds that a piece of work on a thread has to notice its own deadline."""
 
@@ -42,6 +48,7 @@ class TritonSource:
         self._series = asyncio.Lock()
         self._channel: grpc.aio.Channel | None = None
         self._about: Any = None
+        self._ready_rests_until = 0.0
         self._raw_statistics: bytes | None = None
         self._statistics: tuple[ModelStatistics, ...] = ()
         self._doubted: frozenset[ModelVersion] = frozenset()
@@ -96,17 +103,24 @@ class TritonSource:
                 told = await self._attempt(f"config {key}", partial(self._config, key), failures)
                 if told is not None:
                     configs.append(told)
+            slow: list[tuple[ModelVersion, float]] = []
             for key in inquiry.readiness:
                 if self._spent(observed, budget, failures):
                     break
+                asked = time.monotonic()
                 said = await self._attempt(f"ready {key}", partial(self._model_ready, key), failures)
-                if said is not None:
+                took = time.monotonic() - asked
+                if took > QUICK or _timed_out(failures):
+                    slow.append((key, took))
+                if said or (said is False and await self._still_loaded(key, failures)):
                     readiness.append((key, said))
             # Last, for it may be slow: it lists the repository's folders, wherever they are.
             index: tuple[IndexEntry, ...] | None = None
             if inquiry.index and not self._spent(observed, budget, failures):
                 index = await self._attempt("index", self._index, failures)
-            return InquiryReading(observed, tuple(configs), tuple(readiness), index, tuple(failures))
+            return InquiryReading(
+                observed, tuple(configs), tuple(readiness), index, tuple(failures), tuple(slow)
+            )
 
     async def still_ready(self, name: str) -> tuple[Instant, tuple[ModelVersion, ...]] | CallFailure:
         """Which versions of this model Triton has ready at this moment, told by its statistics.
@@ -134,13 +148,31 @@ class TritonSource:
             await self._consider_tls(failures)
             # What is known of the server ends with the connection: the next one may be another release.
             self._about = None
+            self._ready_rests_until = 0.0
             return None, None, None
         if self._about is None:
             self._about = await self._attempt("metadata", self._server_metadata, failures)
+        statistics = None
+        if not _timed_out(failures):
+            statistics = await self._attempt("statistics", self._all_statistics, failures)
+        # Last, for it may be slow: what it says of all models together, each of them can be asked alone.
+        ready = None if _timed_out(failures) else await self._ask_ready(failures)
+        return live, ready, statistics
+
+    async def _ask_ready(self, failures: list[CallFailure]) -> bool | None:
+        began = time.monotonic()
+        if began < self._ready_rests_until:
+            return None
         ready = await self._attempt("ready", self._ready, failures)
-        if any(each.failure is Failure.TIMEOUT for each in failures):
-            return live, ready, None
-        return live, ready, await self._attempt("statistics", self._all_statistics, failures)
+        took = time.monotonic() - began
+        if took > QUICK or _timed_out(failures):
+            self._ready_rests_until = time.monotonic() + REST * took
+        return ready
+
+    async def _still_loaded(self, key: ModelVersion, failures: list[CallFailure]) -> bool:
+        # "Not ready" of a model that is being unloaded is no news: only of one that stays loaded it is.
+        loaded = await self._attempt("statistics", partial(self._ready_versions, key.name), failures)
+        return loaded is not None and key in loaded
 
     async def _consider_tls(self, failures: list[CallFailure]) -> None:
         last = failures[-1]
@@ -195,8 +227,8 @@ class TritonSource:
 
     @staticmethod
     def _spent(began: Instant, budget: float, failures: list[CallFailure]) -> bool:
-        timed_out = any(each.failure in (Failure.TIMEOUT, Failure.REFUSED) for each in failures)
-        return timed_out or now().mono - began.mono > budget
+        silent = any(each.failure in (Failure.TIMEOUT, Failure.REFUSED) for each in failures)
+        return silent or now().mono - began.mono > budget
 
     async def _live(self) -> bool:
         answer = await self._unary("ServerLive", messages.ServerLiveRequest(), messages.ServerLiveResponse)
@@ -253,11 +285,7 @@ class TritonSource:
                 "ModelReady", request, messages.ModelReadyResponse, deadline=READINESS_DEADLINE
             )
         except grpc.aio.AioRpcError as error:
-            # From 26.07 "not ready" is an error status instead of an answer (core 73aad7c).
-            if error.code() is grpc.StatusCode.NOT_FOUND:
-                return False
-            failed = call_failure("ready", error, 0.0)
-            if error.code() is grpc.StatusCode.UNAVAILABLE and "not ready" in failed.detail.casefold():
+            if _says_unready(error):
                 return False
             raise
         return bool(answer.ready)
@@ -310,6 +338,20 @@ def doubted(
         if row.key in before or row.failure > last.failure:
             kept.add(row.key)
     return frozenset(kept)
+
+
+def _timed_out(failures: list[CallFailure]) -> bool:
+    return any(each.failure is Failure.TIMEOUT for each in failures)
+
+
+def _says_unready(error: grpc.aio.AioRpcError) -> bool:
+    # From 26.07 it is an error that a model is unknown or not loaded (core 73aad7c, ``GetModel``).  With the
+    # same code Triton says "Server not ready", and "restricted", which is of no model.
+    code, text = error.code(), (error.details() or "").casefold()
+    if code is grpc.StatusCode.NOT_FOUND:
+        return True
+    told = "request for unknown model" in text or "is not at ready state" in text
+    return told and code in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.INVALID_ARGUMENT)
 
 
 async def _on_thread(

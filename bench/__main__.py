@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from bench import detect, endpoints, harness, machine, rest, table
+from bench.faults import bench as faults
 from bench.harness import BenchError, Listing, Measured, Options, Report, Result
 from bench.soak import bench as soak
 from probe.sandbox.errors import SandboxError
@@ -17,6 +18,7 @@ BENCHES: dict[str, Callable[[Options], Sequence[Measured]]] = {
     detect.NAME: detect.run,
     rest.NAME: rest.run,
     endpoints.NAME: endpoints.run,
+    faults.NAME: faults.run,
     soak.NAME: soak.run,
 }
 USUAL = (detect.NAME, rest.NAME, endpoints.NAME)
@@ -32,11 +34,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parser.error(f"no bench is called {unknown[0]}; there are {', '.join(BENCHES)}")
     if asked.models < 1:
         parser.error(f"--models: expected at least 1, not {asked.models}")
+    if asked.repeat is not None and asked.repeat < 1:
+        parser.error(f"--repeat: expected at least 1, not {asked.repeat}")
     options = Options(
         quick=asked.quick,
         models=asked.models,
         seconds=asked.seconds,
         seed=asked.seed,
+        repeat=asked.repeat,
     )
     report = run(asked.names or USUAL, options)
     file = asked.json or OUT / f"{report.started_at.replace(':', '')}.json"
@@ -80,6 +85,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--models", type=int, default=20, help="models in rest and endpoints (default 20)")
     parser.add_argument("--seconds", type=float, metavar="N", help="how long the soak lasts (default 3600)")
     parser.add_argument("--seed", type=int, metavar="N", help="what the soak's chance begins with")
+    parser.add_argument("--repeat", type=int, metavar="N", help="how often each fault happens")
     parser.add_argument("--json", type=Path, metavar="FILE", help="where the report goes (default bench/out)")
     return parser
 

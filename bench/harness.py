@@ -20,13 +20,14 @@ class BenchError(Exception):
 class Options(msgspec.Struct, frozen=True):
     """What the command line chose: fewer samples, and how many models to be at rest with.
 
-    ``seconds`` and ``seed`` are the soak's; None: its own.
+    ``seconds`` and ``seed`` are the soak's, ``repeat`` is how often each fault happens; None: the bench's own.
     """
 
     quick: bool = False
     models: int = 20
     seconds: float | None = None
     seed: int | None = None
+    repeat: int | None = None
 
 
 class Result(msgspec.Struct, frozen=True, kw_only=True):

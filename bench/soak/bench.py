@@ -16,7 +16,7 @@ import msgspec
 
 from bench import processes
 from bench.deployment import Deployment, deployed, sample
-from bench.harness import MEBIBYTE, Listing, Measured, Options, Result, of_figure
+from bench.harness import MEBIBYTE, BenchError, Listing, Measured, Options, Result, of_figure
 from bench.soak.diary import Diary
 from bench.soak.driver import Driver
 from bench.soak.kubelet import Kubelet
@@ -62,8 +62,13 @@ def measure(deployment: Deployment, scale: Scale) -> list[Measured]:
     diary = Diary()
     with Traffic(deployment) as traffic, Kubelet(daemon, diary) as kubelet:
         soak = Soak(deployment, scale, Driver(deployment, models, traffic, diary), diary, began)
-        with contextlib.suppress(KeyboardInterrupt):  # what there is until then is told all the same
+        try:
             soak.go_on()
+        except KeyboardInterrupt:
+            soak.ended_early = "interrupted"
+        except (BenchError, SandboxError, OSError) as error:
+            # What was seen until then is told all the same.
+            soak.ended_early = str(error) or repr(error)
     soak.read()
     return [*_results(soak, traffic, kubelet), *_listings(soak, kubelet)]
 
@@ -84,6 +89,8 @@ class Soak:
         self.critical: list[tuple[Told, tuple[str, ...]]] = []
         """Critical findings outside restarts, which need not move a gate."""
         self.seconds = 0.0
+        self.ended_early = ""
+        """Why, where it did."""
         self.usages: list[processes.Usage] = []
         self._restarting = True
 
@@ -97,7 +104,7 @@ class Soak:
         began = time.monotonic()
         self.usages.append(processes.usage(deployment.daemon.program.pid))
         while (elapsed := time.monotonic() - began) < self.scale.seconds:
-            step = plan.next(elapsed)
+            step = plan.next(elapsed) if self._triton_runs() else Step(Kind.RESTART)
             if step.kind is Kind.RESTART:
                 self._restart(step)
             else:
@@ -105,6 +112,13 @@ class Soak:
             self._pass(step.pause)
             self.seconds = time.monotonic() - began
         self.usages.append(processes.usage(deployment.daemon.program.pid))
+
+    def _triton_runs(self) -> bool:
+        triton = self.deployment.triton
+        if (code := triton.program.poll()) is None:
+            return True
+        self.driver.trouble(f"tritonserver ended by itself ({code}): {triton.complaints(5)}")
+        return False
 
     def read(self) -> None:
         """Read what the daemon says, and judge it."""
@@ -166,6 +180,7 @@ def _results(soak: Soak, traffic: Traffic, kubelet: Kubelet) -> Iterator[Result]
     yield figure("wrong gate moves", soak.moves.wrongs, "moves", 0)
     yield figure("gate moves that did not come", len(soak.moves.missing), "moves", 0)
     yield figure("answers that did not come, or /healthz not 200", kubelet.silences, "answers", 0)
+    yield figure("ends before its time", bool(soak.ended_early), "ends", 0)
     yield figure("gate moves as expected", soak.moves.expected, "moves")
     for kind in Kind:
         yield figure(f"steps: {kind.value}", counts[kind.value], "steps")
@@ -199,6 +214,9 @@ def _listings(soak: Soak, kubelet: Kubelet) -> Iterator[Listing]:
             )
             for each in soak.moves.wrong
         ),
+    )
+    yield _listing(
+        "why it ended before its time", ("WHY",), [(soak.ended_early,)] if soak.ended_early else []
     )
     yield _listing("moves that did not come", ("MOVE",), ((each,) for each in soak.moves.missing))
     yield _listing(

@@ -18,11 +18,13 @@ from bench.harness import Listing, Options, Result
 from bench.soak import bench as soak
 from bench.soak import recorder
 from bench.soak.diary import Diary
+from bench.soak.driver import Driver
 from bench.soak.models import CANARIES, CAST, SETTINGS, VERSIONED
 from bench.soak.moves import FAILED, MOST, OPENED, Move, Moves
 from bench.soak.plan import VERSIONS, Kind, Plan, Step
 from bench.soak.recorder import Recorder
 from probe.facts.gates import Gate
+from probe.sandbox.errors import SandboxError
 from probe.sandbox.wheel import TritonInstallation
 from probe.settings import load
 
@@ -300,6 +302,7 @@ def test_the_bench_of_a_soak_drives_a_triton_and_counts(
     figures = {each.name: each.figure for each in measured if isinstance(each, Result)}
     assert figures["wrong gate moves"] == 0
     assert figures["gate moves that did not come"] == 0
+    assert figures["ends before its time"] == 0
     assert figures["answers that did not come, or /healthz not 200"] == 0
     restarts = figures["steps: restart Triton"]
     assert restarts >= 1
@@ -307,6 +310,23 @@ def test_the_bench_of_a_soak_drives_a_triton_and_counts(
     raised = next(each for each in measured if isinstance(each, Listing) and "raised" in each.title)
     assert ("critical", "TritonDown", str(int(restarts))) in raised.rows
     assert "seed 5" in next(each.conditions for each in measured if isinstance(each, Result))
+
+
+def test_a_soak_that_breaks_off_tells_what_it_saw(
+    pods_work: None, triton_installation: TritonInstallation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An hour's findings are not lost to an error in its last minute; that it ended early is not met."""
+
+    def breaks(_: object, __: object) -> None:
+        raise SandboxError("no more")
+
+    monkeypatch.setattr(Driver, "take", breaks)
+    with deployed() as deployment:
+        measured = soak.measure(deployment, soak.Scale(60.0, seed=5))
+    results = {each.name: each for each in measured if isinstance(each, Result)}
+    assert results["ends before its time"].met is False
+    assert results["gate moves as expected"].figure == 2
+    assert ("no more",) in [row for each in measured if isinstance(each, Listing) for row in each.rows]
 
 
 def test_without_a_seed_there_is_one_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import TypeAlias
 
 import msgspec
 
@@ -17,10 +18,16 @@ class BenchError(Exception):
 
 
 class Options(msgspec.Struct, frozen=True):
-    """What the command line chose: fewer samples, and how many models to be at rest with."""
+    """What the command line chose: fewer samples, and how many models to be at rest with.
+
+    ``seconds`` and ``seed`` are the soak's, ``repeat`` is how often each fault happens; None: the bench's own.
+    """
 
     quick: bool = False
     models: int = 20
+    seconds: float | None = None
+    seed: int | None = None
+    repeat: int | None = None
 
 
 class Result(msgspec.Struct, frozen=True, kw_only=True):
@@ -42,6 +49,18 @@ class Result(msgspec.Struct, frozen=True, kw_only=True):
     samples: int
     spread: dict[str, float]
     values: tuple[float, ...]
+
+
+class Listing(msgspec.Struct, frozen=True, kw_only=True):
+    """What happened, in words: a table without verdicts.  Each row has a cell for each column."""
+
+    bench: str
+    title: str
+    columns: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+
+
+Measured: TypeAlias = Result | Listing
 
 
 class Noise(msgspec.Struct, frozen=True):
@@ -79,6 +98,7 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     load_1_minute_at_end: float
     results: tuple[Result, ...]
     failures: dict[str, str]
+    listings: tuple[Listing, ...] = ()
 
     @property
     def verdict(self) -> int:

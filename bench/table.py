@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from bench.harness import Report, Result
+from bench.harness import Listing, Report, Result
 
 _COLUMNS = ("BENCH", "FIGURE", "VALUE", "UNIT", "BUDGET", "VERDICT", "OF BUDGET", "P50", "MAX", "SAMPLES")
 _NUMBERS = {"VALUE", "BUDGET", "OF BUDGET", "P50", "MAX", "SAMPLES"}
@@ -23,6 +23,9 @@ def show(report: Report, console: Console | None = None) -> None:
     for line in heading(report):
         out.print(Text(line))
     out.print(table(report.results))
+    for listing in (each for each in report.listings if each.rows):
+        out.print(Text(f"\n{listing.bench}: {listing.title}", "bold"))
+        out.print(words(listing))
     for line in notes(report):
         out.print(Text(line))
 
@@ -49,6 +52,16 @@ def table(results: tuple[Result, ...]) -> Table:
     for result in results:
         cells = row(result)
         drawn.add_row(*(Text(each, _STYLES.get(each, "")) for each in cells))
+    return drawn
+
+
+def words(listing: Listing) -> Table:
+    """Lay out what happened; what is long is folded."""
+    drawn = Table(box=None, pad_edge=False)
+    for each in listing.columns:
+        drawn.add_column(each, overflow="fold")
+    for cells in listing.rows:
+        drawn.add_row(*(Text(each) for each in cells))
     return drawn
 
 

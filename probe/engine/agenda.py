@@ -10,6 +10,7 @@ from probe.facts.releases import ModelReady, semantics
 from probe.facts.triton import Inquiry
 from probe.ledgers.book import Book, age
 from probe.ledgers.models import ModelRecord
+from probe.ledgers.stubs import in_doubt
 from probe.settings import Settings
 
 INDEX_AGE = 60.0
@@ -32,7 +33,8 @@ def agenda(book: Book, settings: Settings, suspects: frozenset[str], now: Instan
     """The questions due now.
 
     ``suspects``: models with a critical finding, or whose stubs changed; what is known of them is read
-    again at every look, so that a cure shows at once.
+    again at every look, so that a cure shows at once.  So is that of a model with a stub that may have been
+    taken away with a lower count of instances.
     """
     if not book.server.up or book.server.gone is not None or book.models.statistics_at is None:
         return Inquiry()
@@ -51,7 +53,19 @@ def _configs(book: Book, suspects: frozenset[str], now: Instant) -> Iterator[Mod
     )
     unknown = [each.key for each in ready if each.config_at is None or _reloaded(each, each.config_at)]
     yield from unknown
-    suspected = [each.key for each in ready if each.key.name in suspects and each.key not in unknown]
+    doubted = {
+        death.model
+        for death in book.stubs.dead
+        if death.model is not None
+        and not death.believed
+        and (record := book.models.records.get(death.model)) is not None
+        and in_doubt(death, record)
+    }
+    suspected = [
+        each.key
+        for each in ready
+        if (each.key.name in suspects or each.key in doubted) and each.key not in unknown
+    ]
     yield from suspected
     # One of the others a look: 20 models are read again every 100 s at 5 s a look.
     others = (each for each in ready if each.key not in unknown and each.key not in suspected)

@@ -17,7 +17,7 @@ from probe.facts.processes import (
     ProcessState,
     Stub,
 )
-from probe.ledgers.models import ModelsLedger
+from probe.ledgers.models import ModelRecord, ModelsLedger
 from probe.ledgers.ownership import copies, likely_model, owner
 
 
@@ -198,6 +198,19 @@ class StubsLedger(msgspec.Struct, frozen=True, dict=True):
             and record.statistics_at.mono > death.exit.observed.mono
             and self.scanned is not None
             and self.scanned.mono >= death.exit.observed.mono
+            and not in_doubt(death, record)
+            and not self._surplus(death, record)
+        )
+
+    def _surplus(self, death: DeadStub, record: ModelRecord) -> bool:
+        # It ended quietly, nobody took its place, and all that the configuration calls for are there.
+        serving = self.of(record.key)
+        expected = self.expected(record.key, record.config)
+        return (
+            not _violent(death)
+            and expected is not None
+            and len(serving) >= expected
+            and all(each.stub.arguments.name != death.instance for each in serving)
         )
 
     def _means_something(self, death: DeadStub, models: ModelsLedger) -> bool:
@@ -211,7 +224,12 @@ class StubsLedger(msgspec.Struct, frozen=True, dict=True):
             since = record.since.mono if record.since is not None else 0.0
             undecided = record.state in (ModelState.LOADING, ModelState.UNKNOWN)
             return undecided and not death.believed and death.exit.observed.mono > since
-        same = sum(each.stub.arguments.name == death.instance for each in self.of(death.model))
+        serving = self.of(death.model)
+        expected = self.expected(death.model, record.config)
+        if expected is not None and len(serving) >= expected:
+            # All are there: it was replaced, or it was one too many.
+            return False
+        same = sum(each.stub.arguments.name == death.instance for each in serving)
         return same < copies(death.instance, record.config)
 
     def expected(self, model: ModelVersion, config: ModelConfig | None) -> int | None:
@@ -225,6 +243,20 @@ class StubsLedger(msgspec.Struct, frozen=True, dict=True):
         if config.backend != "python" and not self.of(model) and not self.deaths_of(model):
             return None
         return sum(group.instances for group in config.groups)
+
+
+def in_doubt(death: DeadStub, record: ModelRecord) -> bool:
+    """Whether its model's configuration has to be read again before the exit can be told for a death.
+
+    Where only the number of instances was lowered, Triton ends the stubs that are too many while the model
+    stays loaded (seen in release 24.10): they exit with code 0, or are reaped before anybody saw how.
+    """
+    told = record.config_at
+    return not _violent(death) and told is not None and told.mono <= death.exit.observed.mono
+
+
+def _violent(death: DeadStub) -> bool:
+    return death.exit.signal is not None or bool(death.exit.code)
 
 
 def _named(live: LiveStub, models: ModelsLedger) -> LiveStub:

@@ -8,8 +8,10 @@ from __future__ import annotations
 SAMPLE_SOURCE = '''\
 """A sample model.  Its parameters say how it behaves; by default it answers what it was asked."""
 
+import itertools
 import json
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -40,12 +42,21 @@ class TritonPythonModel:
             os._exit(3)
         if how == "kill":
             os.kill(os.getpid(), signal.SIGKILL)
+        if how == "segv":
+            resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+            os.kill(os.getpid(), signal.SIGSEGV)
         if how == "hang":
             time.sleep(min(float(self.get("seconds", "inf")), 1e9))
         if how == "spin":
             until = time.monotonic() + float(self.get("seconds", "inf"))
             while time.monotonic() < until:
                 pass
+        if how == "hold_gil":
+            sum(itertools.repeat(0))  # in C, for ever, without ever giving up the GIL
+        if how == "poison":
+            # From the first request that asks for it, every request fails, as with a broken CUDA context.
+            self.parameters.update(execute="raise", execute_when="always")
+            self.misbehave("raise")
 
     def execute(self, requests):
         responses = []

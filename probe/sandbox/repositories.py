@@ -99,7 +99,7 @@ class Repository:
         return self._add_behaviour(name, {"execute": "raise", "execute_when": when}, options)
 
     def add_crash(self, name: str = "crash", *, how: str = "kill", **options: Unpack[PythonOptions]) -> Self:
-        """Add one that ends its process when an input is above 0: by ``kill`` (SIGKILL) or ``exit`` (3)."""
+        """Add one that ends its process when an input is above 0: by ``kill`` (SIGKILL), ``segv`` or ``exit`` (3)."""
         return self._add_behaviour(name, {"execute": how, "execute_when": "positive"}, options)
 
     def add_failing_initialize(

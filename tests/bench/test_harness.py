@@ -19,7 +19,7 @@ from rich.console import Console
 from bench import __main__ as command
 from bench import detect, endpoints, harness, load, machine, processes, rest, table
 from bench.deployment import Deployment, deployed
-from bench.harness import BenchError, Options, Report, Result, of_figure, of_values, percentile
+from bench.harness import BenchError, Listing, Options, Report, Result, of_figure, of_values, percentile
 from probe.sandbox.wheel import TritonInstallation
 
 NUMBERS = st.lists(st.floats(-1e9, 1e9), min_size=1, max_size=300)
@@ -128,6 +128,21 @@ def test_the_table_shows_each_budget_beside_its_figure() -> None:
     assert ["rest", "heavy", "80", "MiB", "64", "NOT", "MET", "1.25x", "-", "-", "1"] in rows
     assert text.count("the same") == 1
     assert "endpoints: FAILED: no Triton" in text
+
+
+def test_what_happened_is_told_in_a_table_of_its_own() -> None:
+    """Each row with all its words; where nothing happened there is no table."""
+    said = Listing(bench="soak", title="wrong moves", columns=("WHAT", "WHY"), rows=(("ready", "a\nb"),))
+    nothing = Listing(bench="soak", title="none of these", columns=("WHAT",), rows=())
+    out = io.StringIO()
+    told = msgspec.structs.replace(report(), listings=(said, nothing))
+    table.show(told, Console(file=out, width=150))
+    rows = [line.split() for line in out.getvalue().splitlines()]
+    assert ["soak:", "wrong", "moves"] in rows
+    assert ["ready", "a"] in rows
+    assert ["b"] in rows
+    assert "none of these" not in out.getvalue()
+    assert harness.from_json(harness.to_json(told)) == told
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ import msgspec
 import pytest
 
 from probe.engine.agenda import CONFIGS_AT_MOST, READINESS_AT_MOST, agenda
-from probe.facts.models import ModelState
+from probe.facts.models import ModelState, ModelVersion
 from probe.facts.processes import Server
 from probe.facts.triton import Failure, Inquiry
 from probe.settings import ModelsSettings, Settings
@@ -77,6 +77,26 @@ def test_a_suspect_is_asked_about_at_every_look_as_long_as_it_is_ready() -> None
     world = serving(ONE, python_model("n"))
     assert asked(world, "n", "unknown").configs == (key("n"),)
     assert asked(world.without_model("n").polls(), "n").configs == ()
+
+
+@pytest.mark.parametrize(
+    ("how", "expected"), [({"code": 0}, (key("m"),)), ({}, (key("m"),)), ({"signal": 9}, ())]
+)
+def test_a_quiet_exit_lets_the_configuration_be_read_until_it_was(
+    how: dict[str, int], expected: tuple[ModelVersion, ...]
+) -> None:
+    """It may be that of an instance that is no longer called for, which nothing else tells."""
+    world = serving(ONE, python_model("n")).exits("m_0_0", **how).polls()
+    assert asked(world).configs == asked(world.polls()).configs == expected
+    assert asked(world.asks()).configs == ()
+
+
+def test_an_exit_of_no_known_model_asks_for_nothing() -> None:
+    """An auto-complete stub that did its work, or a model that was unloaded."""
+    world = serving(ONE).with_stub(stub(300, "late_0_0")).scans().exits("late_0_0", code=0)
+    assert asked(world.polls()).configs == ()
+    assert asked(serving(ONE).without_model("m").exits("m_0_0", code=0)).configs == (key("m"),)
+    assert asked(serving(ONE).exits("m_0_0", code=0).without_model("m").polls()).configs == ()
 
 
 def test_of_all_others_the_oldest_is_read_again_after_a_minute() -> None:

@@ -39,7 +39,7 @@ def dead(seen: World) -> list[str]:
 
 def settled(seen: World) -> World:
     """Everybody looks once more."""
-    return seen.scans().polls().scans()
+    return seen.scans().polls().asks().scans()
 
 
 def reloaded(seen: World, *pids: int) -> World:
@@ -74,6 +74,38 @@ def test_an_exit_is_no_death_before_triton_and_a_scan_have_spoken() -> None:
     seen = serving(TWO).exits(101, signal=9)
     assert dead(seen) == dead(seen.polls()) == dead(seen.scans()) == []
     assert dead(seen.polls().scans()) == dead(seen.scans().polls()) == ["m_0_1"]
+
+
+@pytest.mark.parametrize("how", [{"code": 0}, {}])
+def test_a_stub_that_a_lower_count_of_instances_ended_is_no_death(how: dict[str, int]) -> None:
+    """Triton ends it in place, without a reload: nothing is said before the configuration was read again."""
+    seen = serving(TWO).exits(101, **how).with_config(python_model("m", 1)).scans().polls().scans()
+    assert dead(seen) == []
+    told = seen.asks()
+    assert dead(told) == dead(settled(told)) == []
+    assert told.book.stubs.deaths_of(key("m")) == ()
+    assert counted(told) == {("m", ExitCause.UNLOAD): 1}
+
+
+@pytest.mark.parametrize("how", [{"code": 0}, {}])
+def test_a_quiet_exit_is_a_death_where_the_configuration_still_calls_for_the_stub(
+    how: dict[str, int],
+) -> None:
+    """Read again after the exit it says what it said before; one that was never read is not waited for."""
+    seen = serving(TWO).exits(101, **how).scans().polls()
+    assert dead(seen) == []
+    assert dead(seen.asks()) == ["m_0_1"]
+    unread = serving(TWO, rows=()).with_row(row("m")).polls().exits(101, **how).scans().polls()
+    assert unread.record("m").config is None
+    assert unread.book.stubs.dead[0].believed
+
+
+def test_whichever_stub_a_lower_count_leaves_is_the_one_that_is_called_for() -> None:
+    """Triton keeps names: of two instances the second may be the one that stays."""
+    seen = settled(serving(TWO).exits(100, code=0).with_config(python_model("m", 1)))
+    assert dead(seen) == []
+    # What stayed from then would come up again as soon as the next reload shows nobody for a moment.
+    assert settled(reloaded(seen, 200)).book.stubs.dead == ()
 
 
 def test_a_poll_that_began_before_the_exit_confirms_nothing() -> None:

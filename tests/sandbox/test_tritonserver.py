@@ -220,3 +220,22 @@ def test_a_program_in_the_pod_sees_the_server_by_its_inside_pid(shared_triton: T
     program = shared_triton.pod.popen(["cat", f"/proc/{inside}/comm"], stdout=subprocess.PIPE)
     assert program.process.stdout is not None
     assert program.process.stdout.read() == b"tritonserver\n"
+
+
+def test_a_sample_model_can_break_in_each_way_that_a_real_one_does(
+    triton: StartTriton, repository: Repository
+) -> None:
+    """A segmentation fault, a context that stays broken, and code that never gives up the GIL."""
+    for how in ("segv", "poison", "hold_gil"):
+        repository.add_crash(how, how=how, kind="KIND_CPU")
+    server = triton().wait_ready()
+    for how in ("segv", "poison"):
+        with pytest.raises(TritonError):
+            server.client.infer(how, (1.0,))
+    until(lambda: not server.stubs("segv"))
+    assert outcome(server, "poison")[0]
+    assert server.stubs("poison")
+    for value in (1.0, 0.0):
+        with pytest.raises(TimeoutError):
+            server.client.infer("hold_gil", (value,), seconds=1.0)
+    until(lambda: server.stubs("hold_gil")[0].state is ProcessState.RUNNING)

@@ -102,6 +102,39 @@ def test_an_unload_is_no_death(triton: StartTriton, repository: Repository, daem
     assert float(exits[0].split()[-1]) == 6
 
 
+def test_a_lower_count_of_instances_is_no_death(
+    triton: StartTriton, repository: Repository, daemon: StartDaemon
+) -> None:
+    """Where nothing else changed, Triton ends the stub in place; neither then nor later is it called dead."""
+    repository.add_echo(instances=3, kind="KIND_CPU")
+    server = triton(control_mode="explicit", load_models=("*",)).wait_ready()
+    # So brisk that a poll falls between the exit and the next look at the configuration.
+    probe = daemon(server, settings="interval: 100ms\n")
+    probe.wait_code("/readyz", OPEN)
+    written = repository.path / "echo" / "config.pbtxt"
+
+    def wait_instances(count: int) -> None:
+        def known() -> bool:
+            told = probe.status().models[0].instances
+            return told.expected == told.alive == count
+
+        probe.wait_until(f"{count} to be expected and alive", known)
+
+    for before, after in ((3, 2), (2, 1)):
+        written.write_text(written.read_text().replace(f"count: {before}", f"count: {after}"))
+        server.client.load("echo")
+        wait_instances(after)
+    # A reload in which nobody is there for a moment must not find an old exit to be a death.
+    repository.add_echo(instances=1, kind="KIND_CPU")
+    last = server.stubs("echo")[0].inside_pid
+    server.client.load("echo")
+    probe.wait_until(
+        "the new stub",
+        lambda: [stub.pid for stub in probe.status().models[0].stubs] not in ([], [last]) or None,
+    )
+    assert "StubDead" not in probe.ask("/events").body
+
+
 def test_a_stub_that_dies_in_initialize_is_a_failed_load_with_what_was_seen_beside_it(
     triton: StartTriton, repository: Repository, daemon: StartDaemon
 ) -> None:

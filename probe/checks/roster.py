@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 from probe.checks import (
+    canaries,
     container,
     ensembles,
     models,
@@ -29,6 +30,7 @@ CHECKS: tuple[Callable[[Observation], Iterator[Claim]], ...] = (
     models.judge,
     stubs.judge,
     ensembles.judge,
+    canaries.judge,
     placement.judge,
     nvml.judge,
     visibility.judge,

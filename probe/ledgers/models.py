@@ -7,16 +7,21 @@ from functools import cached_property
 
 import msgspec
 
+from probe.facts.canaries import CanaryOutcome
 from probe.facts.instants import Instant
 from probe.facts.models import IndexEntry, ModelConfig, ModelState, ModelStatistics, ModelVersion
 from probe.facts.triton import CallFailure, Failure, InquiryReading, TritonReading
+from probe.ledgers.others import Others
 
 PAST_AT_MOST = 10_000
 """Versions whose traffic is remembered after they went."""
 
 
 class Traffic(msgspec.Struct, frozen=True):
-    """Requests of one model version since the probe first saw it; Triton's own counters reset at reload."""
+    """Requests of others than the probe to one model version since the probe first saw it.
+
+    Triton's own counters reset at reload.
+    """
 
     success: int = 0
     failure: int = 0
@@ -50,6 +55,8 @@ class ModelRecord(msgspec.Struct, frozen=True):
     told_ready: bool | None = None
     told_ready_at: Instant | None = None
     pending: int | None = None
+    """Requests in its queue, less those that canaries may have left there."""
+    others: Others = Others()
     traffic: Traffic = Traffic()
     reloads: int = 0
 
@@ -93,6 +100,37 @@ class ModelsLedger(msgspec.Struct, frozen=True, dict=True):
     def vanished(self) -> tuple[ModelVersion, ...]:
         """Versions whose state nobody has told since they left the statistics."""
         return tuple(key for key, each in self.records.items() if each.state is ModelState.UNKNOWN)
+
+    def meant(self, reference: ModelVersion) -> ModelRecord | None:
+        """The ready version that a step names; an empty version is the latest, as Triton takes it."""
+        ready = (
+            each
+            for each in self.named(reference.name)
+            if each.ready and reference.version in ("", each.key.version)
+        )
+        return max(ready, key=lambda each: (len(each.key.version), each.key.version), default=None)
+
+    def sending(self, by: ModelVersion, touches: Iterable[tuple[ModelVersion, int]]) -> ModelsLedger:
+        """While a canary to ``by`` is out that Triton will count so often on these models."""
+        records = dict(self.records)
+        for key, count in touches:
+            if key in records:
+                before = records[key]
+                # A failed ensemble is counted as two failures (2.51).
+                double = key == by and before.config is not None and before.config.ensemble
+                others = before.others.sending(by, count, 2 if double else 1)
+                records[key] = msgspec.structs.replace(before, others=others)
+        return msgspec.structs.replace(self, records=records)
+
+    def canary_ended(self, by: ModelVersion, outcome: CanaryOutcome, ended: Instant) -> ModelsLedger:
+        """After that canary came to its end, or taught nothing (``UNSENDABLE``)."""
+        records = {
+            key: msgspec.structs.replace(each, others=each.others.ended(by, outcome, ended))
+            if each.others.owed
+            else each
+            for key, each in self.records.items()
+        }
+        return msgspec.structs.replace(self, records=records)
 
     def forgotten(self) -> ModelsLedger:
         """At the start of an epoch: nothing is known of any model, and its traffic goes on."""
@@ -193,6 +231,7 @@ class ModelsLedger(msgspec.Struct, frozen=True, dict=True):
             statistics=None,
             told_ready=None,
             pending=None,
+            others=Others(),
         )
 
 
@@ -204,18 +243,20 @@ def _counted(
     reloaded = before is not None and _went_back(before, row)
     base = before if before is not None and not reloaded else None
     traffic = record.traffic
-    success = row.success - (base.success if base else 0)
-    failure = row.failure - (base.failure if base else 0)
+    fresh = reloaded or not record.ready
+    counted = row.success - (base.success if base else 0), row.failure - (base.failure if base else 0)
+    success, failure, others = (Others() if fresh else record.others).discounted(*counted, observed)
+    own = (success, failure) != counted
+    waiting = None if pending is None else max(0, pending - others.waiting)
     inferences = row.compute_infer_count - (base.compute_infer_count if base else 0)
     compute_ns = row.compute_infer_ns - (base.compute_infer_ns if base else 0)
     last = None
-    if success > 0 and not failure:
+    if success > 0 and not failure and not own:
         # Triton's last_inference moves with failed requests too (seen in 24.10): it is the time of a success
         # only where nothing but successes happened.
         last = row.last_inference_ms / 1000 if row.last_inference_ms else observed.wall
     elif success > 0 and (base is not None or reloaded):
         last = observed.wall
-    fresh = reloaded or not record.ready
     exercised = None if fresh else record.exercised_since
     if exercised is None and row.executions > 0:
         exercised = reading.ended
@@ -228,14 +269,19 @@ def _counted(
         statistics_at=observed,
         ready_since=reading.ended if fresh or record.ready_since is None else record.ready_since,
         exercised_since=exercised,
-        pending=pending,
+        pending=waiting,
+        others=others.seen(
+            reading.ended, success, failure, waiting, since=None if fresh else record.statistics_at
+        ),
         reloads=record.reloads + reloaded,
         traffic=Traffic(
             success=traffic.success + max(0, success),
             failure=traffic.failure + max(0, failure),
             last_success_wall=last if last is not None else traffic.last_success_wall,
             compute_seconds_per_inference=(
-                compute_ns / inferences / 1e9 if inferences > 0 else traffic.compute_seconds_per_inference
+                compute_ns / inferences / 1e9
+                if inferences > 0 and (success > 0 or not own)
+                else traffic.compute_seconds_per_inference
             ),
         ),
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 
 from probe.checks.observation import Observation
@@ -27,6 +28,7 @@ UNSENDABLE_AGAIN = 60.0
 """Seconds after which a canary that could not be made is tried again: a file may have been mended."""
 
 _DEPTH = 16
+_STEPS_AT_MOST = 1000
 _DOUBLINGS_AT_MOST = 20
 _WORDS = {"warmup": CanaryOrigin.WARMUP, "generate": CanaryOrigin.GENERATED}
 
@@ -44,8 +46,12 @@ def due(book: Book, settings: Settings, now: Instant) -> CanaryOrder | None:
         if each.key in orders
         and (moment := _moment(book, settings, each, orders[each.key], proven.get(each.key))) <= now.mono
     ]
-    # Ensembles first: what answers for them has answered for itself.
-    first = min(waiting, key=lambda each: (len(orders[each[1]].touches) == 1, each), default=None)
+    # The longest waiting first; an ensemble shortly before its steps, for what answers for it has answered.
+    first = min(
+        waiting,
+        key=lambda each: (each[0] - settings.interval * (len(orders[each[1]].touches) > 1), each[1]),
+        default=None,
+    )
     return orders[first[1]] if first is not None else None
 
 
@@ -148,7 +154,7 @@ def _proven_by_ensembles(book: Book, orders: dict[ModelVersion, CanaryOrder]) ->
 
 def _touches(book: Book, record: ModelRecord) -> dict[ModelVersion, int]:
     counts = {record.key: 1}
-    for step in _steps(book, record, frozenset((record.key,))):
+    for step in itertools.islice(_steps(book, record, frozenset((record.key,))), _STEPS_AT_MOST):
         counts[step] = counts.get(step, 0) + 1
     return counts
 

@@ -125,6 +125,9 @@ def test_a_warmup_is_sent_as_triton_sends_it() -> None:
         asked.append((name, most))
         return struct.pack("<2f", 1.5, 2.5)
 
+    assert making(told, WARMUP, read=read).reads_files
+    assert not making(told, INPUTS, read=read).reads_files
+    assert not making(plain(X), WARMUP, read=read).reads_files
     made = making(told, WARMUP, read=read).inputs()
     assert [(each.name, each.shape) for each in made] == [("X", (1, 2)), ("R", (1, 3)), ("F", (1, 2))]
     assert made[1].raw == struct.pack("<3q", 0, 1, 0)
@@ -148,6 +151,7 @@ def test_the_warmup_comes_before_what_would_be_made_up() -> None:
         (plain(X), {"misspelt": "yes"}, "found 'yes', expected warmup, generate or off"),
         (plain(X, warmup=(WarmupInput("X", "", (1,), "zero"),)), {}, "its model_warmup gives X a datatype"),
         (plain(X, warmup=(WarmupInput("X", "INT8", (1 << 40,), "zero"),)), {}, "expected at most"),
+        (plain(X, warmup=(WarmupInput("X", "INT8", (1,), ""),)), {}, "its model_warmup gives X no data"),
     ],
 )
 def test_a_warmup_that_can_not_be_sent_is_told(told: Signature, order: dict[str, Any], says: str) -> None:

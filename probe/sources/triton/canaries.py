@@ -30,7 +30,7 @@ T = TypeVar("T")
 ID = "triton-probe-canary"
 """The id of every request, for whoever reads Triton's log."""
 ASIDE_DEADLINE = 5.0
-"""Seconds to read the files of a warmup, which may lie on a network, and to make or check a large tensor."""
+"""Seconds to read the files of a warmup, which may lie on a network, or to check a large answer."""
 MARGIN = 0.5
 """Seconds that gRPC has to notice the deadline itself."""
 LINGER = 1.0
@@ -177,9 +177,11 @@ class Sender:
         told = signature(message)
         making = Making(order, told, lambda name, size: _warmup_file(order.folders, name, size))
         try:
-            tensors, expected = await self._aside.run(
-                lambda: (making.inputs(), making.expected()), ASIDE_DEADLINE
-            )
+            if making.reads_files:
+                tensors = await self._aside.run(making.inputs, ASIDE_DEADLINE)
+            else:
+                tensors = making.inputs()
+            expected = making.expected()
         except (UnsendableError, OutstandingError) as error:
             raise _Ended(CanaryOutcome.UNSENDABLE, str(error)) from None
         return told, tensors, expected

@@ -34,6 +34,12 @@ class Making(msgspec.Struct, frozen=True):
     signature: Signature
     read: ReadFile
 
+    @property
+    def reads_files(self) -> bool:
+        """Whether making the inputs may read a file, which may take long."""
+        warmup = self.signature.warmup or ()
+        return CanaryOrigin.WARMUP in self.order.origins and any(each.how == "file" for each in warmup)
+
     def inputs(self) -> tuple[Tensor, ...]:
         """The tensors to send.  Raises UnsendableError."""
         if self.order.misspelt:
@@ -145,8 +151,10 @@ class Making(msgspec.Struct, frozen=True):
                 raw = tensors.zeros(each.datatype, count)
             elif each.how == "random":
                 raw = tensors.pattern(each.datatype, count)
-            else:
+            elif each.how == "file":
                 raw = self._from_file(each, count)
+            else:
+                raise UnsendableError(f"its model_warmup gives {each.name} no data")
             made.append(Tensor(each.name, each.datatype, shape, raw))
         return tuple(made)
 

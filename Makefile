@@ -11,8 +11,8 @@ PINNED := $(PIP) install -c constraints.txt
 
 # Judgement is pure and therefore wholly testable: these files are held at 100 % of lines and branches.
 PURE := probe/facts/*,probe/ledgers/*,probe/checks/*
-PURE := $(PURE),probe/engine/agenda.py,probe/engine/board.py,probe/engine/publishing.py,probe/engine/report.py
-PURE := $(PURE),probe/engine/standing.py,probe/engine/tracking.py,probe/engine/transitions.py
+PURE := $(PURE),probe/engine/agenda.py,probe/engine/board.py,probe/engine/canaries.py,probe/engine/publishing.py
+PURE := $(PURE),probe/engine/report.py,probe/engine/standing.py,probe/engine/tracking.py,probe/engine/transitions.py
 
 # Where the real tritonserver is kept, so that demo, tests and benches share one.
 export TRITON_PROBE_SANDBOX ?= $(CURDIR)/.cache/triton

@@ -11,6 +11,7 @@ from collections.abc import Callable
 import msgspec
 from hypothesis import strategies as st
 
+from probe.facts.canaries import CanaryOutcome
 from probe.facts.models import IndexEntry, InstanceKind, ModelConfig, ModelState
 from probe.facts.nvml import NvmlState
 from probe.facts.processes import ProcessState
@@ -204,6 +205,17 @@ def _load(now: History, which: int) -> History:
     return now.but(world, index=index, next_pid=now.next_pid + 100)
 
 
+def _canary(now: History, which: int) -> History:
+    # Sent to a model that is ready, and come to whatever end it may.
+    chosen = CONFIGS[which % len(CONFIGS)].key
+    record = now.world.book.models.records.get(chosen)
+    if record is None or not record.ready or now.world.book.server.gone is not None:
+        return now
+    outcome = list(CanaryOutcome)[which % len(CanaryOutcome)]
+    sent = now.world.sends(chosen.name, chosen.version)
+    return now.but(sent.canary(chosen.name, outcome, version=chosen.version))
+
+
 EVENTS: dict[str, Callable[[History, int], History]] = {
     "scan": _scan,
     "poll": _poll,
@@ -223,6 +235,7 @@ EVENTS: dict[str, Callable[[History, int], History]] = {
     "load": _load,
     "loading": _loading,
     "fail": _fail,
+    "canary": _canary,
 }
 
 _SILENT = {"live": None, "ready": None, "http_live": None, "version": None, "statistics": None}

@@ -43,7 +43,9 @@ placement:
   default: gpu
   models: {embedder: {device: cpu, gpus: [GPU-0a1b, MIG-2c], min_instances: 2}}
 canary:
-  embedder: {inputs: {TEXT: [[hello, 1, 2.5, true, null]]}, expected: {OUT: [[1]]}, deadline: 3s, idle: 1m}
+  embedder: {inputs: {TEXT: [[hello, 1, 2.5, true, null]]}, expected: {OUT: [[1]]},
+    deadline: 3s, idle: 1m, generate: on, tolerance: 0.5}
+  warmed: {}
 gates: {CpuFallback: {ready: 30s, live: never}, GpuLost: {ready: 5 looks}, StubDead: {live: 1m and 2 looks}}
 shadow: [StubFrozen]
 restarts: {max: 1, window: 2h}
@@ -105,8 +107,9 @@ def test_a_file_can_set_everything(written: Written) -> None:
     assert settings.placement.default is Policy.GPU
     assert settings.placement.models == {"embedder": ModelPlacement(Policy.CPU, ("GPU-0a1b", "MIG-2c"), 2)}
     assert settings.canary["embedder"] == CanarySettings(
-        {"TEXT": [["hello", 1, 2.5, True, None]]}, {"OUT": [[1]]}, 3.0, 60.0
+        {"TEXT": [["hello", 1, 2.5, True, None]]}, {"OUT": [[1]]}, 3.0, 60.0, True, 0.5
     )
+    assert settings.canary["warmed"] == CanarySettings()
     assert settings.gates == {
         "CpuFallback": {Gate.READY: Hold(30.0), Gate.LIVE: None},
         "GpuLost": {Gate.READY: Hold(looks=5)},
@@ -481,6 +484,7 @@ def test_no_text_breaks_the_reader(tmp_path_factory: pytest.TempPathFactory, tex
     [
         ({}, ()),
         ({"interval": "1s", "models.required": "[a]"}, ()),
+        ({"canary": "{m: {}, n: {generate: true}}"}, ()),
         ({"heal.reload_model": "true", "restarts.max": "5"}, ("restarts.max", "heal.reload_model")),
         (
             {"placement.models": "{m: {gpus: [GPU-1], min_instances: 2}, n: {device: gpu}}"},

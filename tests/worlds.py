@@ -18,7 +18,7 @@ import msgspec
 
 from probe.checks import roster
 from probe.checks.observation import Observation, Staleness
-from probe.facts.canaries import CanaryOutcome, CanaryResult
+from probe.facts.canaries import CanaryOrder, CanaryOrigin, CanaryOutcome, CanaryResult
 from probe.facts.container import ContainerReading
 from probe.facts.findings import Claim
 from probe.facts.instants import Instant
@@ -321,16 +321,24 @@ class World(msgspec.Struct, frozen=True):
         told = {"state": NvmlState.OK, "gpus": gpus, "driver_version": "570.86", **reading}
         return self._after(self.book.with_nvml(NvmlReading(self.now, **told), patience))
 
+    def sends(self, name: str, version: str = "1", **order: Any) -> World:  # noqa: ANN401
+        """A canary goes out; ``touches`` and the like are the order's, that of an ensemble follows from it."""
+        told = CanaryOrder(key(name, version), **{"origins": (CanaryOrigin.INPUTS,), **order})
+        if "touches" not in order:
+            told = msgspec.structs.replace(told, touches=((told.key, 1),))
+        return self._after(self.book.sending(told))
+
     def canary(
         self,
         name: str,
-        outcome: CanaryOutcome,
+        outcome: CanaryOutcome = CanaryOutcome.PASSED,
+        detail: str = "",
         *,
         version: str = "1",
-        seconds: float = 0.0,
+        seconds: float = 0.5,
     ) -> World:
-        """A canary of this model comes to its end, and was sent so many seconds ago."""
-        result = CanaryResult(key(name, version), self.now.shifted(-seconds), self.now, outcome)
+        """A canary comes to its end that was out for so long."""
+        result = CanaryResult(key(name, version), self.now.shifted(-seconds), self.now, outcome, detail)
         return self._after(self.book.with_canary(result))
 
     def contained(self, **reading: Any) -> World:  # noqa: ANN401

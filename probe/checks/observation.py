@@ -76,12 +76,7 @@ class Observation(msgspec.Struct, frozen=True, dict=True):
 
     def meant(self, reference: ModelVersion) -> ModelRecord | None:
         """The ready version that a step names; an empty version is the latest, as Triton takes it."""
-        ready = (
-            each
-            for each in self.book.models.named(reference.name)
-            if each.ready and reference.version in ("", each.key.version)
-        )
-        return max(ready, key=lambda each: (len(each.key.version), each.key.version), default=None)
+        return self.book.models.meant(reference)
 
     def told_unready(self, record: ModelRecord) -> Instant | None:
         """When Triton said ``ModelReady`` false of this ready model; None where it did not, or of others.

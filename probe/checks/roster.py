@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 from probe.checks import (
+    canaries,
     container,
     control,
     ensembles,
@@ -37,6 +38,7 @@ CHECKS: tuple[Callable[[Observation], Iterator[Claim]], ...] = (
     stalls.judge,
     failing.judge,
     pace.judge,
+    canaries.judge,
     placement.judge,
     nvml.judge,
     visibility.judge,

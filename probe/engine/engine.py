@@ -11,11 +11,13 @@ from collections.abc import Callable, Coroutine, Iterator
 from typing import Any
 
 from probe.checks.observation import Observation, Staleness
+from probe.engine import canaries
 from probe.engine.agenda import agenda
 from probe.engine.board import Board
 from probe.engine.eyes import ExitEye, Eyes
 from probe.engine.publishing import Publisher
 from probe.engine.tracking import Track
+from probe.facts.canaries import CanaryOrder, CanaryOutcome, CanaryResult
 from probe.facts.instants import Instant
 from probe.facts.models import ModelState, ModelVersion
 from probe.facts.nvml import NvmlState
@@ -40,6 +42,8 @@ TURN = 5.0
 process costs half a millisecond of cold caches, so it is far below the age that counts as stalled, and no more."""
 FINEST = 0.001
 """Seconds that the loop waits for a hold at least: clocks round, and a turn just too early must not spin."""
+UNRUNG = 3600.0
+"""Seconds that the task of canaries waits for a poll to tell it of one; any long time will do."""
 CLOSE_DEADLINE = 1.0
 """Seconds for the sources to let go."""
 VIOLENT_PATIENCE = 0.03
@@ -74,6 +78,7 @@ class Engine:
         self._publisher = Publisher(settings, version, started)
         self._stirred = Bell()
         self._wake = {name: Bell() for name in SOURCES}
+        self._canary_due = Bell()
         self._scanner = Errand("scan-processes")
         self._reader = Errand("read-container")
         self._exits: ExitEye | None = None
@@ -94,6 +99,7 @@ class Engine:
         yield "watch-processes", self._watch_processes
         yield "watch-nvml", self._watch_nvml
         yield "watch-container", self._watch_container
+        yield "send-canaries", self._send_canaries
 
     async def look_once(self) -> Snapshot:
         """Look with every eye once, processes first, and judge; for commands that need no daemon."""
@@ -189,6 +195,38 @@ class Engine:
             answers = await self._eyes.triton.inquire(inquiry, budget=self._settings.interval)
             self._book = self._book.with_answers(answers)
         if _news(before, self._book):
+            self._stirred.ring()
+        if self._next_canary() is not None:
+            self._canary_due.ring()
+
+    def _next_canary(self) -> CanaryOrder | None:
+        return canaries.due(self._book, self._settings, self._clock())
+
+    async def _send_canaries(self) -> None:
+        # One at a time in the whole daemon; polls go on meanwhile, and say when the next is due.
+        while True:
+            order = self._next_canary()
+            if order is None:
+                await self._canary_due.wait(UNRUNG)
+                continue
+            await self._send_canary(order)
+            await asyncio.sleep(canaries.PAUSE)
+
+    async def _send_canary(self, order: CanaryOrder) -> None:
+        before = self._book.canaries.of(order.key)
+        self._book = self._book.sending(order)
+        result: CanaryResult | None = None
+        try:
+            result = await self._eyes.triton.canary(order)
+        finally:
+            mute = result is not None and result.outcome is CanaryOutcome.TIMEOUT and self._book.server.misses
+            if result is None or mute:
+                # The server itself is gone or silent, which has reasons of its own.
+                self._book = self._book.without_canary(order.key, self._clock())
+            else:
+                self._book = self._book.with_canary(result)
+        passed = result is not None and result.outcome is CanaryOutcome.PASSED
+        if not passed or (before is not None and before.last.outcome is not CanaryOutcome.PASSED):
             self._stirred.ring()
 
     async def _watch_processes(self) -> None:

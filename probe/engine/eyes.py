@@ -7,6 +7,7 @@ from typing import Protocol
 
 import msgspec
 
+from probe.facts.canaries import CanaryOrder, CanaryResult
 from probe.facts.container import ContainerReading
 from probe.facts.instants import Instant
 from probe.facts.models import ModelVersion
@@ -28,6 +29,10 @@ class TritonEye(Protocol):
 
     async def still_ready(self, name: str) -> tuple[Instant, tuple[ModelVersion, ...]] | CallFailure:
         """Which versions of one model are ready at this moment."""
+        ...
+
+    async def canary(self, order: CanaryOrder) -> CanaryResult | None:
+        """One inference and its answer, within its deadline; None where it taught nothing of the model."""
         ...
 
     async def close(self) -> None:

@@ -12,7 +12,7 @@ import msgspec
 
 from probe.checks import roster
 from probe.checks.observation import Observation
-from probe.engine import report, transitions
+from probe.engine import canaries, report, transitions
 from probe.engine.standing import Gates, Key, Rules, Standing
 from probe.engine.tracking import Track
 from probe.facts.findings import Finding, Severity
@@ -131,6 +131,7 @@ class Publisher:
             gate_transitions=moved,
             delays=histograms,
             stub_exits=seen.book.stubs.exits,
+            canaries=canaries.tallies(seen),
             sources={name: track.tally() for name, track in tracks.items()},
             last_success_wall={
                 (key.name, key.version): record.traffic.last_success_wall

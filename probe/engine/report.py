@@ -5,10 +5,12 @@ from __future__ import annotations
 from probe.checks.observation import Observation
 from probe.checks.stubs import believed_deaths
 from probe.checks.verdicts import gpu_use, placement_of
+from probe.facts.canaries import CanaryOutcome
 from probe.facts.container import ContainerReading, Limit
 from probe.facts.models import ModelState
 from probe.facts.releases import semantics
 from probe.facts.status import (
+    CanaryStatus,
     ContainerCpuStatus,
     ContainerMemoryStatus,
     ContainerPidsStatus,
@@ -70,6 +72,7 @@ def _model(seen: Observation, record: ModelRecord) -> ModelStatus:
         instances=_instances(seen, record),
         stubs=tuple(_stub(seen, each) for each in seen.book.stubs.of(record.key)),
         traffic=_traffic(seen, record),
+        canary=_canary(seen, record),
     )
 
 
@@ -119,6 +122,20 @@ def _traffic(seen: Observation, record: ModelRecord) -> TrafficStatus:
         failure_total=traffic.failure if known else None,
         last_success_seconds_ago=max(0.0, seen.now.wall - last) if last is not None else None,
         compute_seconds_per_inference=traffic.compute_seconds_per_inference,
+    )
+
+
+def _canary(seen: Observation, record: ModelRecord) -> CanaryStatus | None:
+    canary = seen.book.canaries.of(record.key)
+    if canary is None:
+        return None
+    last = canary.last
+    sent = last.outcome is not CanaryOutcome.UNSENDABLE
+    return CanaryStatus(
+        ok=last.outcome is CanaryOutcome.PASSED if sent else None,
+        last_seconds_ago=max(0.0, seen.now.mono - last.ended.mono),
+        duration_seconds=last.seconds if sent else None,
+        error=last.detail or None,
     )
 
 

@@ -193,7 +193,6 @@ _ALL = (
         _CRITICAL,
         Action.RELOAD_MODEL,
         (_ready(Hold(looks=2)),),
-        judged=False,
     ),
     Reason(
         "InferenceSlow",

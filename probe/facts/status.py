@@ -101,6 +101,16 @@ class ModelStatus(msgspec.Struct, frozen=True):
     instances: InstancesStatus
     stubs: tuple[StubStatus, ...]
     traffic: TrafficStatus
+    canary: CanaryStatus | None = None
+
+
+class CanaryStatus(msgspec.Struct, frozen=True):
+    """The last canary of one model version; ``ok`` None for one that could not be sent."""
+
+    ok: bool | None
+    last_seconds_ago: float
+    duration_seconds: float | None
+    error: str | None
 
 
 class GpuStatus(msgspec.Struct, frozen=True):
@@ -224,6 +234,13 @@ class SourceTally(msgspec.Struct, frozen=True):
     last_success_wall: float | None = None
 
 
+class CanaryTally(msgspec.Struct, frozen=True):
+    """The canaries of one model, all versions: how long each was out, and how many did not pass."""
+
+    durations: Histogram
+    failures: int = 0
+
+
 class Tallies(msgspec.Struct, frozen=True):
     """Counters that go on over epochs, for the metrics."""
 
@@ -236,6 +253,8 @@ class Tallies(msgspec.Struct, frozen=True):
     sources: dict[str, SourceTally] = {}
     delays: dict[str, Histogram] = {}
     """Detection delay in seconds, by reason."""
+    canaries: dict[str, CanaryTally] = {}
+    """By model: those that have a canary now, and those here that had one."""
     last_success_wall: dict[tuple[str, str], float] = {}
     """When a model and version last answered a request, seconds since the Unix epoch."""
 

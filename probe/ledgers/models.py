@@ -7,9 +7,11 @@ from functools import cached_property
 
 import msgspec
 
+from probe.facts.canaries import CanaryOutcome
 from probe.facts.instants import Instant
 from probe.facts.models import IndexEntry, ModelConfig, ModelState, ModelStatistics, ModelVersion
 from probe.facts.triton import CallFailure, Failure, InquiryReading, TritonReading
+from probe.ledgers.others import Others
 from probe.ledgers.progress import Look, Progress, begun
 
 PAST_AT_MOST = 10_000
@@ -17,7 +19,10 @@ PAST_AT_MOST = 10_000
 
 
 class Traffic(msgspec.Struct, frozen=True):
-    """Requests of one model version since the probe first saw it; Triton's own counters reset at reload."""
+    """Requests of others than the probe to one model version since the probe first saw it.
+
+    Triton's own counters reset at reload.
+    """
 
     success: int = 0
     failure: int = 0
@@ -55,6 +60,8 @@ class ModelRecord(msgspec.Struct, frozen=True):
     """How long the last question on its readiness took where it was slow, answered or not; else 0."""
     pending: int | None = None
     progress: Progress = Progress()
+    """Requests in its queue, less those that canaries, or an earlier load, may have left there."""
+    others: Others = Others()
     traffic: Traffic = Traffic()
     reloads: int = 0
 
@@ -98,6 +105,37 @@ class ModelsLedger(msgspec.Struct, frozen=True, dict=True):
     def vanished(self) -> tuple[ModelVersion, ...]:
         """Versions whose state nobody has told since they left the statistics."""
         return tuple(key for key, each in self.records.items() if each.state is ModelState.UNKNOWN)
+
+    def meant(self, reference: ModelVersion) -> ModelRecord | None:
+        """The ready version that a step names; an empty version is the latest, as Triton takes it."""
+        ready = (
+            each
+            for each in self.named(reference.name)
+            if each.ready and reference.version in ("", each.key.version)
+        )
+        return max(ready, key=lambda each: (len(each.key.version), each.key.version), default=None)
+
+    def sending(self, by: ModelVersion, touches: Iterable[tuple[ModelVersion, int]]) -> ModelsLedger:
+        """While a canary to ``by`` is out that Triton will count so often on these models."""
+        records = dict(self.records)
+        for key, count in touches:
+            if key in records:
+                before = records[key]
+                # A failed ensemble is counted as two failures (2.51).
+                double = key == by and before.config is not None and before.config.ensemble
+                others = before.others.sending(by, count, 2 if double else 1)
+                records[key] = msgspec.structs.replace(before, others=others)
+        return msgspec.structs.replace(self, records=records)
+
+    def canary_ended(self, by: ModelVersion, outcome: CanaryOutcome, ended: Instant) -> ModelsLedger:
+        """After that canary came to its end, or taught nothing (``UNSENDABLE``)."""
+        records = {
+            key: msgspec.structs.replace(each, others=each.others.ended(by, outcome, ended))
+            if each.others.owed
+            else each
+            for key, each in self.records.items()
+        }
+        return msgspec.structs.replace(self, records=records)
 
     def forgotten(self) -> ModelsLedger:
         """At the start of an epoch: nothing is known of any model, and its traffic goes on."""
@@ -217,6 +255,7 @@ class ModelsLedger(msgspec.Struct, frozen=True, dict=True):
             readiness_seconds=0.0,
             pending=None,
             progress=Progress(),
+            others=Others(),
         )
 
 
@@ -226,18 +265,27 @@ def _counted(record: ModelRecord, row: ModelStatistics, look: Look) -> ModelReco
     reloaded = before is not None and _went_back(before, row)
     base = before if before is not None and not reloaded else None
     traffic = record.traffic
-    success = row.success - (base.success if base else 0)
-    failure = row.failure - (base.failure if base else 0)
+    fresh = reloaded or not record.ready
+    counted = row.success - (base.success if base else 0), row.failure - (base.failure if base else 0)
+    success, failure, others = (Others() if fresh else record.others).discounted(*counted, observed)
+    own = (success, failure) != counted
+    if look.pending is not None:
+        look = msgspec.structs.replace(look, pending=max(0, look.pending - others.waiting))
+    progress = (
+        record.progress.after(base, row, look, success=success, failure=failure)
+        if base is not None
+        else begun(look, again=reloaded or record.since is not None)
+    )
+    waiting = None if look.pending is None else progress.waiting
     inferences = row.compute_infer_count - (base.compute_infer_count if base else 0)
     compute_ns = row.compute_infer_ns - (base.compute_infer_ns if base else 0)
     last = None
-    if success > 0 and not failure:
+    if success > 0 and not failure and not own:
         # Triton's last_inference moves with failed requests too (seen in 24.10): it is the time of a success
         # only where nothing but successes happened.
         last = row.last_inference_ms / 1000 if row.last_inference_ms else observed.wall
     elif success > 0 and (base is not None or reloaded):
         last = observed.wall
-    fresh = reloaded or not record.ready
     exercised = None if fresh else record.exercised_since
     if exercised is None and row.executions > 0:
         exercised = look.ended
@@ -250,11 +298,10 @@ def _counted(record: ModelRecord, row: ModelStatistics, look: Look) -> ModelReco
         statistics_at=observed,
         ready_since=look.ended if fresh or record.ready_since is None else record.ready_since,
         exercised_since=exercised,
-        pending=look.pending,
-        progress=(
-            record.progress.after(base, row, look, success=success, failure=failure)
-            if base is not None
-            else begun(look, again=reloaded or record.since is not None)
+        pending=waiting,
+        progress=progress,
+        others=others.seen(
+            look.ended, success, failure, waiting, since=None if fresh else record.statistics_at
         ),
         # What Triton said of an earlier load's instances says nothing of this one's.
         told_ready=None if fresh else record.told_ready,
@@ -266,7 +313,9 @@ def _counted(record: ModelRecord, row: ModelStatistics, look: Look) -> ModelReco
             failure=traffic.failure + max(0, failure),
             last_success_wall=last if last is not None else traffic.last_success_wall,
             compute_seconds_per_inference=(
-                compute_ns / inferences / 1e9 if inferences > 0 else traffic.compute_seconds_per_inference
+                compute_ns / inferences / 1e9
+                if inferences > 0 and (success > 0 or not own)
+                else traffic.compute_seconds_per_inference
             ),
         ),
     )

@@ -21,6 +21,7 @@ class PythonOptions(TypedDict, total=False):
     max_batch_size: int
     versions: Sequence[int]
     parameters: Mapping[str, str] | None
+    more: str
 
 
 class Repository:
@@ -44,6 +45,7 @@ class Repository:
         max_batch_size: int = 0,
         versions: Sequence[int] = (1,),
         parameters: Mapping[str, str] | None = None,
+        more: str = "",
         source: str = SAMPLE_SOURCE,
     ) -> Self:
         """Add a model of the python backend.
@@ -51,6 +53,7 @@ class Repository:
         ``kind`` is ``KIND_CPU``, ``KIND_GPU``, ``KIND_MODEL`` or ``KIND_AUTO``; ``None`` with one instance
         and no ``gpus`` writes no instance group at all, which leaves the placement to Triton.  ``group`` is
         the text of the instance group instead, braces and brackets included.  All ``versions`` are served.
+        ``more`` is what else stands in its ``config.pbtxt``.
         """
         if group is None and (kind is not None or instances != 1 or gpus):
             group = _group(kind, instances, gpus)
@@ -68,7 +71,7 @@ class Repository:
             f"parameters {{ key: {_text(key)} value {{ string_value: {_text(value)} }} }}"
             for key, value in (parameters or {}).items()
         ]
-        folder = self._fresh(name, lines)
+        folder = self._fresh(name, [*lines, more])
         for version in versions:
             (folder / str(version)).mkdir()
             (folder / str(version) / "model.py").write_text(source)

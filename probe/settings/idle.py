@@ -7,7 +7,6 @@ from probe.settings.schema import Settings
 
 IDLE = (
     "grpc_listen",
-    "canary",
     "restarts.max",
     "restarts.window",
     "heal.reload_model",

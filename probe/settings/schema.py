@@ -241,30 +241,54 @@ class CanarySettings(msgspec.Struct, frozen=True):
 
     inputs: Annotated[
         dict[str, Any],
-        About(Table(NAME, Anything()), "The input tensors by name, as nested lists. Default: none."),
+        About(
+            Table(NAME, Anything()),
+            "The input tensors by name, as nested lists. Default none: then the first sample of the model's own "
+            "model_warmup is sent.",
+        ),
     ] = {}
     expected: Annotated[
         dict[str, Any],
         About(
             Table(NAME, Anything()),
-            "The output tensors by name, as nested lists. Default none: any answer will do.",
+            "The output tensors by name, as nested lists. Default none: then any answer will do that has every "
+            "declared output in a shape that fits.",
         ),
     ] = {}
     deadline: Annotated[
         float,
         About(
             duration(0.01, 3_600),
-            "How long the answer may take. Default 10s: a canary waits in the queue with everyone else.",
+            "How long the whole answer may take. Default 10s: a canary waits in the queue with everyone else. Set "
+            "it above the longest request of a model that takes one at a time.",
         ),
     ] = 10.0
     idle: Annotated[
         float,
         About(
             duration(0, 86_400),
-            "Send it only after the model answered nobody for this long. Default 30s: under traffic the "
-            "requests themselves show that the model works.",
+            "Send it only after the model answered nobody, and nobody waited for it, for this long; after one that "
+            "passed, this long passes before the next. Default 30s: under traffic the requests themselves show that "
+            "the model works.",
         ),
     ] = 30.0
+    generate: Annotated[
+        bool,
+        About(
+            SWITCH,
+            "Whether to make up inputs (zeros of the smallest shape that fits, empty texts) where neither inputs nor "
+            "a model_warmup say any. Default false: only the model's owner knows an input that does no harm.",
+        ),
+    ] = False
+    tolerance: Annotated[
+        float,
+        About(
+            RATIO,
+            "By how much a float may differ from the expected one, as a part of it, or in itself where the expected "
+            "one is below 1. Default 0.001: half precision, and kernels that are chosen anew at each start, differ "
+            "by less.",
+        ),
+    ] = 1e-3
 
 
 class RestartSettings(msgspec.Struct, frozen=True):
@@ -372,8 +396,8 @@ class Settings(msgspec.Struct, frozen=True):
         dict[str, CanarySettings],
         About(
             Table(MODEL, Record(CanarySettings)),
-            "A small inference for each model named here. Default none: only the model's owner knows an "
-            "input that does no harm.",
+            "A small inference for each model named here; {} sends the model's own warmup. Default none: only the "
+            "model's owner knows an input that does no harm.",
         ),
     ] = {}
     gates: Annotated[

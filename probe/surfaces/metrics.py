@@ -27,6 +27,9 @@ def render(snapshot: Snapshot, content_type: str = exposition.TEXT) -> bytes:
         _gpu(sheet, gpu)
     for (uuid, xid), count in snapshot.tallies.xids.items():
         sheet.put("gpu_xid_total", (uuid, xid), count)
+    for name, canary in snapshot.tallies.canaries.items():
+        sheet.put_histogram("canary_duration_seconds", (name,), canary.durations)
+        sheet.put("canary_failures_total", (name,), canary.failures)
     _container(sheet, snapshot)
     return exposition.rendered(sheet, content_type)
 

@@ -6,7 +6,7 @@ python backend's ``python_be.cc`` (f9088ff), and runs against release 24.10.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, TypeAlias
 
 import grpc
@@ -138,6 +138,13 @@ def _config(script: Script, request: Message) -> Message:
     config.platform = "ensemble" if model.steps else model.platform
     config.default_model_filename = model.default_file
     config.model_transaction_policy.decoupled = model.decoupled
+    config.max_batch_size = model.max_batch_size
+    for told, tensors in ((config.input, model.inputs), (config.output, model.outputs)):
+        for name, kind, dims in tensors:
+            tensor = told.add(name=name, dims=dims)
+            tensor.data_type = (
+                type(tensor).DESCRIPTOR.fields_by_name["data_type"].enum_type.values_by_name[kind].number
+            )
     for group in model.groups:
         row = config.instance_group.add(name=group.name, count=group.count, gpus=list(group.gpus))
         row.kind = type(row).Kind.Value(group.kind)
@@ -193,6 +200,17 @@ def _infer(script: Script, request: Message) -> Message:
         output.contents.CopyFrom(given.contents)
     answer.raw_output_contents.extend(request.raw_input_contents)
     return answer
+
+
+def stream(script: Script, request: Message) -> Iterator[Message]:
+    """Answer one request of a stream: its responses, and an empty one that is final."""
+    model = _loaded(script, request.model_name, request.model_version)
+    for number in range(model.responses + 1):
+        answer = messages.ModelStreamInferResponse()
+        if number < model.responses:
+            answer.infer_response.CopyFrom(_infer(script, request))
+        answer.infer_response.parameters["triton_final_response"].bool_param = number == model.responses
+        yield answer
 
 
 def _loaded(script: Script, name: str, version: str) -> ScriptedModel:

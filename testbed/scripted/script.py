@@ -73,6 +73,12 @@ class ScriptedModel:
     steps: tuple[str, ...] = ()
     parameters: dict[str, str] = field(default_factory=dict)
     decoupled: bool = False
+    inputs: tuple[tuple[str, str, tuple[int, ...]], ...] = ()
+    outputs: tuple[tuple[str, str, tuple[int, ...]], ...] = ()
+    """Name, data type as the configuration spells it (``TYPE_FP32``), and dims of each tensor."""
+    max_batch_size: int = 0
+    responses: int = 1
+    """How many responses a stream brings before the one that is final and empty."""
     default_file: str = "model.py"
     success: int = 0
     success_ns: int = 0

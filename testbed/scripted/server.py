@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from types import TracebackType
 from typing import Self
@@ -12,11 +12,12 @@ from typing import Self
 import grpc
 
 from probe.sandbox.tritonserver import free_ports
-from probe.sources.triton.protos import SERVICE
-from testbed.scripted.answers import METHODS, Message, Refusal
+from probe.sources.triton.protos import SERVICE, messages
+from testbed.scripted.answers import METHODS, Message, Refusal, stream
 from testbed.scripted.http import HttpFront
 from testbed.scripted.script import Behaviour, Script
 
+STREAM = "ModelStreamInfer"
 _WORKERS = 64  # calls that hang occupy one each
 _SECONDS_BETWEEN_LOOKS = 0.02
 
@@ -119,12 +120,35 @@ class _Handlers(grpc.GenericRpcHandler):  # type: ignore[type-arg]  # generic in
 
     def service(self, details: grpc.HandlerCallDetails) -> grpc.RpcMethodHandler[Message, Message] | None:
         call = details.method.removeprefix(SERVICE)
+        if call == STREAM:
+            return grpc.stream_stream_rpc_method_handler(
+                self._streamed,
+                request_deserializer=messages.ModelInferRequest.FromString,
+                response_serializer=_serialized,
+            )
         if call not in METHODS:
             return None
         request, _, _ = METHODS[call]
         return grpc.unary_unary_rpc_method_handler(
             self._answer(call), request_deserializer=request.FromString, response_serializer=_serialized
         )
+
+    def _streamed(self, requests: Iterator[Message], context: grpc.ServicerContext) -> Iterator[Message]:
+        """A stream: each request answered in its turn; what a behaviour makes of it comes after the first."""
+        script = self._script
+        with script.answering(STREAM, context.time_remaining()):
+            for request in requests:
+                answers = stream(script, request)
+                behaviour = script.behaviour(STREAM)
+                if behaviour is not None:
+                    yield next(answers)
+                    _endure(behaviour, context)
+                    if behaviour.code is not None:
+                        context.abort(behaviour.code, behaviour.text)
+                    if behaviour.answer is not None:
+                        yield behaviour.answer
+                        continue
+                yield from answers
 
     def _answer(self, call: str) -> Callable[[Message, grpc.ServicerContext], Message]:
         _, category, rule = METHODS[call]

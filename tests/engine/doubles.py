@@ -18,6 +18,7 @@ import pytest
 from probe.engine import engine as engine_module
 from probe.engine.engine import Engine
 from probe.engine.eyes import Eyes
+from probe.facts.canaries import CanaryOrder, CanaryOutcome, CanaryResult
 from probe.facts.container import ContainerReading, Limit, MemoryUse, ShmUse
 from probe.facts.findings import Finding
 from probe.facts.gates import Gate
@@ -102,6 +103,9 @@ class Stage:
     broken: set[str] = field(default_factory=set)
     inquiry_seconds: float = 0.0
     calls: Counter[str] = field(default_factory=Counter)
+    canary: CanaryOutcome | None = CanaryOutcome.PASSED
+    """What becomes of canaries; None: nobody can tell."""
+    canaries: list[tuple[Instant, CanaryOrder]] = field(default_factory=list)
     polls: list[Instant] = field(default_factory=list)
     inquiries: list[Inquiry] = field(default_factory=list)
     asked_pids: list[frozenset[int]] = field(default_factory=list)
@@ -204,6 +208,19 @@ class TritonDouble:
         if stage.word == UNLOADED or name not in stage.configs:
             return observed, ()
         return observed, (key(name),)
+
+    async def canary(self, order: CanaryOrder) -> CanaryResult | None:
+        """What ``canary`` on the stage says of it."""
+        stage = self._stage
+        sent = stage.clock()
+        stage.canaries.append((sent, order))
+        await stage.asked("canary")
+        outcome = stage.canary
+        if outcome is CanaryOutcome.TIMEOUT:
+            await asyncio.sleep(order.deadline)
+        if outcome is None:
+            return None
+        return CanaryResult(order.key, sent, stage.clock(), outcome, outcome.value)
 
     async def close(self) -> None:
         """Let go, unless this hangs too."""

@@ -255,7 +255,7 @@ CONTRACT = {
     "gates.ready": "ok since findings",
     "gates.ready.findings.0": FINDING,
     "findings.0": FINDING,
-    "models.0": "name version state backend platform ready placement instances stubs traffic",
+    "models.0": "canary name version state backend platform ready placement instances stubs traffic",
     "models.0.placement": "verdict expected declared explicit gpus gpu_memory_bytes why",
     "models.0.instances": "expected alive dead frozen",
     "models.0.stubs.0": "pid instance state rss_bytes gpu_memory_bytes gpus shm_region shm_bytes children",

@@ -13,6 +13,7 @@ from probe.facts.gates import Gate
 from probe.facts.instants import Instant
 from probe.facts.placement import Evidence, EvidenceMode, Expected, Placement, Verdict
 from probe.facts.status import (
+    CanaryTally,
     ContainerCpuStatus,
     ContainerMemoryStatus,
     ContainerPidsStatus,
@@ -191,6 +192,7 @@ def _everything() -> Snapshot:
         xids={(GPU, "31"): 1},
         sources={"triton": SourceTally(durations, 1_789_999_999.5), "nvml": SourceTally(durations)},
         delays={"StubDead": Histogram.empty((0.01, 0.1)).observed(0.02)},
+        canaries={"resnet": CanaryTally(durations, 2)},
         last_success_wall={("resnet", "1"): 1_789_999_997.5},
     )
     moved = Transition(
@@ -233,6 +235,7 @@ def _hostile() -> Snapshot:
             stub_exits={(each, "signal"): 1 for each in names},
             xids={(each, "31"): 1 for each in names},
             sources={each: SourceTally(Histogram((), (0,), float("nan")), float("inf")) for each in names},
+            canaries={each: CanaryTally(Histogram((), (0,), float("nan"))) for each in names},
             last_success_wall={(each, each[:20]): float("-inf") for each in names},
         ),
         sources={

@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 import grpc
 import grpc.aio
 
+from probe.facts.canaries import CanaryOrder, CanaryResult
 from probe.facts.instants import Instant
 from probe.facts.models import IndexEntry, ModelConfig, ModelStatistics, ModelVersion
 from probe.facts.triton import CallFailure, Failure, Inquiry, InquiryReading, TritonReading
@@ -18,6 +19,7 @@ from probe.kits.clocks import now
 from probe.kits.errands import Errand, OutstandingError
 from probe.settings import TritonSettings
 from probe.sources.triton import http, translate
+from probe.sources.triton.canaries import Sender
 from probe.sources.triton.channel import metadata, open_channel
 from probe.sources.triton.failures import call_failure, clipped, closed_while_connecting
 from probe.sources.triton.protos import SERVICE, messages
@@ -55,6 +57,7 @@ class TritonSource:
         self._http = Errand("triton-http")
         self._hello = Errand("triton-hello")
         self._scrape = Errand("triton-metrics")
+        self._canaries = Sender(self._metadata)
 
     async def poll(self) -> TritonReading:
         """Liveness, readiness, and the statistics of all models; never raises for what Triton does."""
@@ -134,9 +137,23 @@ class TritonSource:
             told = await self._attempt("statistics", partial(self._ready_versions, name), failures)
             return failures[0] if told is None else (observed, told)
 
+    async def canary(self, order: CanaryOrder) -> CanaryResult | None:
+        """Send one inference and check its answer; None where nobody can tell whose fault it was.
+
+        Its configuration is asked in series with the other calls; the inference is not: Triton serves it from
+        other threads, and it may hang for its whole deadline.
+        """
+        tried = now()
+        failures: list[CallFailure] = []
+        async with self._series:
+            told = await self._attempt("config", partial(self._config_message, order.key), failures)
+        if told is None:
+            return self._canaries.without_configuration(order, tried, failures[0])
+        return await self._canaries.send(self._connected(), order, told)
+
     async def close(self) -> None:
         """Let go of the channel."""
-        for errand in (self._http, self._hello, self._scrape):
+        for errand in (self._http, self._hello, self._scrape, self._canaries):
             errand.close()
         await self._hang_up()
 
@@ -274,9 +291,11 @@ class TritonSource:
         return translate.index(answer)
 
     async def _config(self, key: ModelVersion) -> ModelConfig:
+        return translate.config(await self._config_message(key), key.version)
+
+    async def _config_message(self, key: ModelVersion) -> Any:  # noqa: ANN401
         request = messages.ModelConfigRequest(name=key.name, version=key.version)
-        answer = await self._unary("ModelConfig", request, messages.ModelConfigResponse)
-        return translate.config(answer, key.version)
+        return await self._unary("ModelConfig", request, messages.ModelConfigResponse)
 
     async def _model_ready(self, key: ModelVersion) -> bool:
         request = messages.ModelReadyRequest(name=key.name, version=key.version)
@@ -294,9 +313,7 @@ class TritonSource:
         return _parsed(answer, await self._raw(method, request, deadline=deadline))
 
     async def _raw(self, method: str, request: Any, *, deadline: float | None = None) -> bytes:  # noqa: ANN401
-        if self._channel is None:
-            self._channel = open_channel(self._settings)
-        call: Any = self._channel.unary_unary(
+        call: Any = self._connected().unary_unary(
             SERVICE + method,
             request_serializer=lambda message: message.SerializeToString(),
             # Raw bytes: an answer equal to the last one is not parsed again.
@@ -305,6 +322,11 @@ class TritonSource:
         seconds = self._settings.timeout if deadline is None else deadline
         raw: bytes = await call(request, timeout=seconds, metadata=self._metadata)
         return raw
+
+    def _connected(self) -> grpc.aio.Channel:
+        if self._channel is None:
+            self._channel = open_channel(self._settings)
+        return self._channel
 
     async def _http_live(self) -> bool | CallFailure:
         settings = self._settings

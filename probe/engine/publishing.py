@@ -13,9 +13,9 @@ import msgspec
 from probe.checks import roster
 from probe.checks.observation import Observation
 from probe.engine import report, transitions
-from probe.engine.standing import Gates, Key, Rules, Standing
+from probe.engine.standing import Circumstances, Gates, Rules, Standing
 from probe.engine.tracking import Track
-from probe.facts.findings import Finding, Severity
+from probe.facts.findings import Finding, Key, Severity
 from probe.facts.gates import Gate
 from probe.facts.instants import Instant
 from probe.facts.status import (
@@ -40,10 +40,10 @@ class Publisher:
 
     def __init__(self, settings: Settings, version: str, started: Instant) -> None:
         """``version`` is the probe's own."""
-        self._rules = Rules(settings)
+        self.rules = Rules(settings)
+        self.standing = Standing()
         self._version = version
         self._started = started
-        self._standing = Standing()
         self._gates = Gates()
         self._findings: dict[Key, Finding] = {}
         self._history: tuple[Transition, ...] = ()
@@ -53,8 +53,8 @@ class Publisher:
         self._epoch = 0
 
     def due(self, now: Instant) -> float | None:
-        """Seconds until a finding will have held long enough to move a gate, None where none waits."""
-        return self._standing.due(self._rules, now)
+        """Seconds until a gate may move without anything new being seen, None where none waits."""
+        return self.standing.due(self.rules, now)
 
     @property
     def suspects(self) -> frozenset[str]:
@@ -71,8 +71,9 @@ class Publisher:
         server = seen.book.server
         self._gates = self._gates.in_epoch(server.epoch)
         if server.epoch != self._epoch:
-            self._standing = self._standing.in_new_epoch()
-        self._standing = self._standing.with_claims(roster.judge(seen), now)
+            self.standing = self.standing.in_new_epoch()
+        around = Circumstances(lambda name: _load_of(seen, name))
+        self.standing = self.standing.with_claims(roster.judge(seen), now, around)
         findings = self._found(now)
         gates = self._gates.with_findings(tuple(findings.values()), now)
         delays = self._delays(now)
@@ -84,25 +85,24 @@ class Publisher:
             *transitions.of_gates(self._gates, gates, tuple(findings.values()), delays, now),
         )
         self._count(findings, gates, delays, seen, tracks)
-        self._standing = self._standing.with_moves(self._rules, now)
+        self.standing = self.standing.with_moves(self.rules, now)
         self._history = (*reversed(news), *self._history)[: transitions.KEPT]
         self._findings, self._gates, self._epoch = findings, gates, server.epoch
         return self._assembled(seen, tracks)
 
     def _found(self, now: Instant) -> dict[Key, Finding]:
         # A gate that this very judgement opens for good is no longer listed as failed.
-        held = self._standing.held
-        listed = {
-            key: self._rules.finding(each, now, self._gates.open_for_good) for key, each in held.items()
-        }
+        held = self.standing.held
+        open_for_good = self._gates.open_for_good
+        listed = {key: self.rules.finding(each, now, open_for_good) for key, each in held.items()}
         return dict(sorted(listed.items(), key=lambda item: _RANK[item[1].severity]))
 
     def _delays(self, now: Instant) -> dict[Key, float]:
         # From the event's own time to the first gate that the finding fails.
         return {
             key: now.mono - each.claim.event_at.mono
-            for key, each in self._standing.held.items()
-            if each.claim.event_at is not None and not each.moved and self._rules.failing(each, now)
+            for key, each in self.standing.held.items()
+            if each.claim.event_at is not None and not each.moved and self.rules.failing(each, now)
         }
 
     def _count(
@@ -178,3 +178,8 @@ class Publisher:
 
 def _whole_seconds(moment: datetime.datetime) -> datetime.datetime:
     return moment.replace(microsecond=0)
+
+
+def _load_of(seen: Observation, name: str) -> object:
+    began = [each.ready_since for each in seen.book.models.named(name) if each.ready_since is not None]
+    return max(began, default=None)

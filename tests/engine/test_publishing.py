@@ -193,7 +193,8 @@ def test_transitions_are_newest_first_and_500_are_kept() -> None:
     judged, world = Judged(), serving(TWO)
     snapshot = judged.of(world)
     for turn in range(KEPT // 4 + 5):
-        world = killed(world.later(100), "m_0_1")
+        # So seldom that nothing is kept for having come and gone.
+        world = killed(world.later(400), "m_0_1")
         judged.of(world)
         world = world.with_stub(stub(500 + turn, "m_0_1")).scans().polls()
         snapshot = judged.of(world)
@@ -287,3 +288,52 @@ def test_every_status_and_every_transition_is_json(world: World) -> None:
     assert status["probe"]["version"] == "1.2.3"
     assert status["gates"].keys() == {"live", "ready", "startup"}
     assert len(msgspec.json.decode(msgspec.json.encode(snapshot.transitions))) == len(snapshot.transitions)
+
+
+# Findings that come and go
+
+
+def flapping(judged: Judged, world: World, times: int) -> World:
+    """A stub is killed and replaced, as Triton does up to 24.05, so often and within seconds."""
+    for each in range(times):
+        world = killed(world, "m_0_1")
+        judged.of(world)
+        world = world.with_stub(stub(500 + each, "m_0_1")).scans().polls()
+        judged.of(world)
+    return world
+
+
+def test_ready_does_not_toggle_with_a_finding_that_comes_and_goes() -> None:
+    """From the third time on it is kept, is not raised anew when it returns, and goes after its time."""
+    judged, world = Judged(), serving(TWO)
+    judged.of(world)
+    world = flapping(judged, world, 3)
+    assert judged.gates(world) == {"live": True, "ready": False, "startup": True}
+    assert "came and went 3 times in 10 min; kept until 30 s" in judged.finding("StubDead").message
+    left = judged.publisher.due(world.now)
+    assert left is not None
+    again = flapping(judged, world, 1)
+    assert judged.gates(again)["ready"] is False
+    tallies = judged.of(again).tallies
+    assert tallies.findings["StubDead"] == 3
+    assert tallies.gate_transitions[Gate.READY] == 5
+    left = judged.publisher.due(again.now)
+    assert left is not None
+    assert left <= 60
+    assert judged.gates(again.later(left - 0.1))["ready"] is False
+    assert judged.gates(again.later(left)) == {"live": True, "ready": True, "startup": True}
+    assert judged.of(again.later(left)).tallies.findings["StubDead"] == 3
+
+
+def test_a_reload_opens_ready_at_once_however_often_the_model_was_ill() -> None:
+    """The cure that the finding names is no pause of the trouble."""
+    judged, world = Judged(), serving(TWO)
+    judged.of(world)
+    world = killed(flapping(judged, world, 4), "m_0_1")
+    assert judged.gates(world)["ready"] is False
+    away = (
+        world.having(rows=(), stubs=()).polls().asks(index=(entry("m", ModelState.UNAVAILABLE, "unloaded"),))
+    )
+    judged.of(away)
+    back = away.having(rows=world.rows, stubs=(stub(801, "m_0_0"), stub(802, "m_0_1")))
+    assert judged.gates(back.scans().polls().asks().scans())["ready"] is True

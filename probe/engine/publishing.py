@@ -13,6 +13,7 @@ import msgspec
 from probe.checks import roster
 from probe.checks.observation import Observation
 from probe.engine import report, transitions
+from probe.engine.budget import RestartBudget
 from probe.engine.standing import Circumstances, Gates, Rules, Standing
 from probe.engine.tracking import Track
 from probe.facts.findings import Finding, Key, Severity
@@ -42,9 +43,11 @@ class Publisher:
         """``version`` is the probe's own."""
         self.rules = Rules(settings)
         self.standing = Standing()
+        self._settings = settings
         self._version = version
         self._started = started
         self._gates = Gates()
+        self._budget = RestartBudget()
         self._findings: dict[Key, Finding] = {}
         self._history: tuple[Transition, ...] = ()
         self._tallies = Tallies(
@@ -54,7 +57,8 @@ class Publisher:
 
     def due(self, now: Instant) -> float | None:
         """Seconds until a gate may move without anything new being seen, None where none waits."""
-        return self.standing.due(self.rules, now)
+        ends = (self.standing.due(self.rules, now), self._budget.due(now, self._settings.restarts))
+        return min((each for each in ends if each is not None), default=None)
 
     @property
     def suspects(self) -> frozenset[str]:
@@ -72,8 +76,7 @@ class Publisher:
         self._gates = self._gates.in_epoch(server.epoch)
         if server.epoch != self._epoch:
             self.standing = self.standing.in_new_epoch()
-        around = Circumstances(lambda name: _load_of(seen, name))
-        self.standing = self.standing.with_claims(roster.judge(seen), now, around)
+        self._judge(seen)
         findings = self._found(now)
         gates = self._gates.with_findings(tuple(findings.values()), now)
         delays = self._delays(now)
@@ -90,10 +93,28 @@ class Publisher:
         self._findings, self._gates, self._epoch = findings, gates, server.epoch
         return self._assembled(seen, tracks)
 
+    def _judge(self, seen: Observation) -> None:
+        now, before, epoch = seen.now, self.standing, seen.book.server.epoch
+        claims = roster.judge(seen)
+        around = Circumstances(lambda name: _load_of(seen, name))
+        self.standing = before.with_claims(claims, now, around)
+        wants = tuple(
+            f"{reason} {subject}"
+            for (reason, subject), each in self.standing.held.items()
+            if Gate.LIVE in self.rules.failing(each, now)
+        )
+        restarts = self._settings.restarts
+        self._budget = self._budget.judged(now, epoch, restarts, wanted=bool(wants))
+        if self._budget.refused:
+            spent = self._budget.claim(now, restarts, wants)
+            self.standing = before.with_claims((*claims, spent), now, around)
+
     def _found(self, now: Instant) -> dict[Key, Finding]:
         # A gate that this very judgement opens for good is no longer listed as failed.
         held = self.standing.held
         open_for_good = self._gates.open_for_good
+        if self._budget.spent(now, self._settings.restarts):
+            open_for_good |= {Gate.LIVE}
         listed = {key: self.rules.finding(each, now, open_for_good) for key, each in held.items()}
         return dict(sorted(listed.items(), key=lambda item: _RANK[item[1].severity]))
 

@@ -410,7 +410,6 @@ _ALL = (
         _CRITICAL,
         Action.NONE,
         (_ready(),),
-        judged=False,
     ),
 )
 

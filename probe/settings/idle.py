@@ -8,8 +8,6 @@ from probe.settings.schema import Settings
 IDLE = (
     "grpc_listen",
     "canary",
-    "restarts.max",
-    "restarts.window",
     "heal.reload_model",
     "gpu.memory_pressure",
 )

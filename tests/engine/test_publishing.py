@@ -11,12 +11,12 @@ from probe.engine.publishing import Publisher
 from probe.engine.tracking import Track
 from probe.engine.transitions import KEPT
 from probe.facts.findings import Finding
-from probe.facts.gates import Gate
+from probe.facts.gates import AT_ONCE, Gate
 from probe.facts.models import InstanceKind, ModelState
 from probe.facts.nvml import NvmlState
 from probe.facts.status import Snapshot
 from probe.facts.triton import Failure
-from probe.settings import ModelsSettings, Settings
+from probe.settings import ModelsSettings, RestartSettings, Settings
 from tests.worlds import GIB, START, World, at, entry, gpu, python_model, server, serving, stub
 
 TWO = python_model("m", 2)
@@ -337,3 +337,82 @@ def test_a_reload_opens_ready_at_once_however_often_the_model_was_ill() -> None:
     judged.of(away)
     back = away.having(rows=world.rows, stubs=(stub(801, "m_0_0"), stub(802, "m_0_1")))
     assert judged.gates(back.scans().polls().asks().scans())["ready"] is True
+
+
+# The budget of restarts
+
+
+def restarting(times: int, **restarts: float) -> tuple[Judged, World]:
+    """A stub that dies under one tritonserver after the other, and fails live at once."""
+    settings = Settings(
+        gates={"StubDead": {Gate.LIVE: AT_ONCE}},
+        restarts=msgspec.convert(restarts, RestartSettings),
+    )
+    judged, world = Judged(settings), serving(TWO, settings=settings)
+    judged.of(world)
+    for _ in range(times):
+        world = killed(world, "m_0_1")
+        assert judged.gates(world)["live"] is False
+        world = serving_anew(world)
+        assert judged.gates(world)["live"] is True
+    return judged, killed(world, "m_0_1")
+
+
+def test_when_the_budget_is_spent_live_stays_open_and_a_finding_says_so() -> None:
+    """No finding lists the live gate any more; ready fails by both."""
+    judged, world = restarting(3)
+    snapshot = judged.of(world)
+    assert snapshot.status.gates[Gate.LIVE].ok
+    assert snapshot.status.gates[Gate.LIVE].findings == ()
+    assert not snapshot.status.gates[Gate.READY].ok
+    dead, spent = judged.finding("StubDead"), judged.finding("RestartBudgetSpent")
+    assert (dead.gates, dead.pending) == ((Gate.READY,), ())
+    assert (spent.gates, spent.severity.value) == ((Gate.READY,), "critical")
+    assert "StubDead m/1 m_0_1" in spent.message
+    assert snapshot.tallies.gate_transitions[Gate.LIVE] == 6
+    later = judged.of(world.later(100))
+    assert judged.finding("RestartBudgetSpent").since == spent.since
+    assert later.tallies.findings["RestartBudgetSpent"] == 1
+
+
+def test_the_budget_is_said_to_be_spent_only_while_something_wants_a_restart() -> None:
+    """A cure ends it at once; the next death is refused as well, and pending is nothing that will not be."""
+    judged, world = restarting(1, max=1)
+    assert judged.gates(world)["live"] is True
+    cured = world.with_stub(stub(9000, "m_0_1")).scans().polls()
+    assert judged.gates(cured) == {"live": True, "ready": True, "startup": True}
+    judged.of(killed(cured, "m_0_1"))
+    assert judged.finding("RestartBudgetSpent").gates == (Gate.READY,)
+
+
+def test_when_the_window_slides_free_live_fails_again_at_that_moment() -> None:
+    """``due`` wakes the loop for it."""
+    judged, world = restarting(2, max=2, window=600)
+    judged.of(world)
+    left = judged.publisher.due(world.now)
+    assert left is not None
+    assert judged.gates(world.later(left - 0.1))["live"] is True
+    assert judged.gates(world.later(left))["live"] is False
+    assert "RestartBudgetSpent" not in {each.reason for each in judged.of(world.later(left)).status.findings}
+
+
+def test_a_pending_live_gate_is_not_shown_while_the_budget_is_spent() -> None:
+    """It would say that something will happen which will not."""
+    settings = Settings(restarts=RestartSettings(max=0))
+    judged, world = Judged(settings), serving(TWO, settings=settings)
+    judged.of(world)
+    judged.of(killed(world, "m_0_1"))
+    assert judged.finding("StubDead").pending == ()
+    assert judged.gates(killed(world, "m_0_1").later(60))["live"] is True
+    assert judged.finding("RestartBudgetSpent").message.startswith("restarts.max is 0")
+
+
+def test_in_shadow_the_budget_moves_no_gate_and_still_refuses() -> None:
+    """What it refuses is a setting of its own."""
+    settings = Settings(restarts=RestartSettings(max=0), shadow=("RestartBudgetSpent",))
+    judged, world = Judged(settings), serving(TWO, settings=settings)
+    judged.of(world)
+    dead = killed(world, "m_0_1")
+    judged.of(dead)
+    assert judged.gates(dead.later(60))["live"] is True
+    assert judged.finding("RestartBudgetSpent").gates == ()

@@ -483,7 +483,7 @@ def test_no_text_breaks_the_reader(tmp_path_factory: pytest.TempPathFactory, tex
         ({"interval": "1s", "models.required": "[a]"}, ()),
         (
             {"heal.reload_model": "true", "restarts.max": "5", "gpu.memory_pressure": "0.5"},
-            ("heal.reload_model", "gpu.memory_pressure"),
+            ("gpu.memory_pressure",),
         ),
         (
             {"placement.models": "{m: {gpus: [GPU-1], min_instances: 2}, n: {device: gpu}}"},

@@ -14,9 +14,10 @@ from probe.checks import roster
 from probe.checks.observation import Observation
 from probe.engine import report, transitions
 from probe.engine.budget import RestartBudget
+from probe.engine.healing import Healing
 from probe.engine.standing import Circumstances, Gates, Rules, Standing
 from probe.engine.tracking import Track
-from probe.facts.findings import Finding, Key, Severity
+from probe.facts.findings import Claim, Finding, Key, Severity
 from probe.facts.gates import Gate
 from probe.facts.instants import Instant
 from probe.facts.status import (
@@ -43,6 +44,8 @@ class Publisher:
         """``version`` is the probe's own."""
         self.rules = Rules(settings)
         self.standing = Standing()
+        self.healing = Healing()
+        """What the healer did; it alone replaces it."""
         self._settings = settings
         self._version = version
         self._started = started
@@ -50,6 +53,7 @@ class Publisher:
         self._budget = RestartBudget()
         self._findings: dict[Key, Finding] = {}
         self._history: tuple[Transition, ...] = ()
+        self._notes: tuple[Transition, ...] = ()
         self._tallies = Tallies(
             gate_transitions=dict.fromkeys(Gate, 0),
         )
@@ -59,6 +63,10 @@ class Publisher:
         """Seconds until a gate may move without anything new being seen, None where none waits."""
         ends = (self.standing.due(self.rules, now), self._budget.due(now, self._settings.restarts))
         return min((each for each in ends if each is not None), default=None)
+
+    def note(self, told: Transition) -> None:
+        """Remember what happened beside findings and gates; the next snapshot shows it."""
+        self._notes = (*self._notes, told)
 
     @property
     def suspects(self) -> frozenset[str]:
@@ -76,11 +84,13 @@ class Publisher:
         self._gates = self._gates.in_epoch(server.epoch)
         if server.epoch != self._epoch:
             self.standing = self.standing.in_new_epoch()
+            self.healing = self.healing.in_new_epoch()
         self._judge(seen)
         findings = self._found(now)
         gates = self._gates.with_findings(tuple(findings.values()), now)
         delays = self._delays(now)
         news = (
+            *self._notes,
             *transitions.of_epoch(
                 self._epoch, server.epoch, server.process.pid if server.process else None, now
             ),
@@ -89,14 +99,15 @@ class Publisher:
         )
         self._count(findings, gates, delays, seen, tracks)
         self.standing = self.standing.with_moves(self.rules, now)
+        self._notes = ()
         self._history = (*reversed(news), *self._history)[: transitions.KEPT]
         self._findings, self._gates, self._epoch = findings, gates, server.epoch
         return self._assembled(seen, tracks)
 
     def _judge(self, seen: Observation) -> None:
         now, before, epoch = seen.now, self.standing, seen.book.server.epoch
-        claims = roster.judge(seen)
-        around = Circumstances(lambda name: _load_of(seen, name))
+        claims = tuple(self._patient(claim) for claim in roster.judge(seen))
+        around = Circumstances(lambda name: self._load_of(seen, name), self.healing.treated)
         self.standing = before.with_claims(claims, now, around)
         wants = tuple(
             f"{reason} {subject}"
@@ -108,6 +119,20 @@ class Publisher:
         if self._budget.refused:
             spent = self._budget.claim(now, restarts, wants)
             self.standing = before.with_claims((*claims, spent), now, around)
+
+    def _patient(self, claim: Claim) -> Claim:
+        # While Triton loads the model anew, a restart would only begin that again; one that is already asked
+        # for is not taken back, for the answer of /livez must not go to and fro.
+        if claim.subject.model not in self.healing.treated:
+            return claim
+        held = self.standing.held.get((claim.reason, claim.subject))
+        if held is not None and Gate.LIVE in held.failed:
+            return claim
+        return msgspec.structs.replace(claim, spares=claim.spares | {Gate.LIVE})
+
+    def _load_of(self, seen: Observation, name: str) -> object:
+        began = [each.ready_since for each in seen.book.models.named(name) if each.ready_since is not None]
+        return max(began, default=None), self.healing.of(name).cured
 
     def _found(self, now: Instant) -> dict[Key, Finding]:
         # A gate that this very judgement opens for good is no longer listed as failed.
@@ -152,6 +177,7 @@ class Publisher:
             gate_transitions=moved,
             delays=histograms,
             stub_exits=seen.book.stubs.exits,
+            heals=self.healing.counts,
             sources={name: track.tally() for name, track in tracks.items()},
             last_success_wall={
                 (key.name, key.version): record.traffic.last_success_wall
@@ -199,8 +225,3 @@ class Publisher:
 
 def _whole_seconds(moment: datetime.datetime) -> datetime.datetime:
     return moment.replace(microsecond=0)
-
-
-def _load_of(seen: Observation, name: str) -> object:
-    began = [each.ready_since for each in seen.book.models.named(name) if each.ready_since is not None]
-    return max(began, default=None)

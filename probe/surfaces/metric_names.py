@@ -57,6 +57,9 @@ METRICS = (
     _metric("model_stub_memory_bytes", "gauge", _MODEL, "Resident memory of its stubs in bytes."),
     _metric("model_shm_bytes", "gauge", _MODEL, "Shared memory of its stubs in bytes."),
     _metric("stub_exits_total", "counter", ("model", "cause"), "Stub processes that ended, by cause."),
+    _metric(
+        "heals_total", "counter", ("model", "outcome"), "Reloads by the probe itself (heal.reload_model)."
+    ),
     _metric("model_requests_total", "counter", (*_MODEL, "outcome"), "Requests that Triton completed."),
     _metric(
         "model_last_success_timestamp_seconds",

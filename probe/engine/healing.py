@@ -200,14 +200,15 @@ def _is_a_moment(standing: Standing, seen: Observation) -> bool:
 
 def _curable(key: Key, held: Held, rules: Rules, seen: Observation) -> bool:
     reason, subject = key
-    if reason not in CURABLE or held.gone is not None or not subject.model:
+    if reason not in CURABLE or not subject.model:
         return False
     settings = seen.settings
     if reason in settings.shadow or subject.model in settings.models.ignore:
         return False
     if (held.claim.action or CATALOGUE[reason].action) is not Action.RELOAD_MODEL:
         return False
-    # What must last to fail a gate must last to be acted on; what fails none by configuration is acted on at once.
+    # What must last to fail a gate must last to be acted on, and what is only kept meets no hold; what fails no
+    # gate by configuration is acted on at once.
     holds, now = rules.holds(held), seen.now
     if holds and not rules.met(held, now):
         return False

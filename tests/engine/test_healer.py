@@ -98,6 +98,25 @@ async def test_a_load_that_replaced_the_model_is_enough() -> None:
         assert watch.ok(Gate.READY)
 
 
+async def test_a_model_that_got_well_meanwhile_is_not_unloaded() -> None:
+    """Nothing was replaced, and nothing is wrong any more: it now calls for no more instances than live."""
+    stage = explicit()
+
+    async def obey(what: str, name: str) -> None:
+        stage.configs["echo"] = python_model("echo", 1)
+        stage.stubs = (stub(12, "echo_0_0"),)
+        await asyncio.sleep(1)
+
+    stage.stubs = (stub(11, "echo_0_1"), stub(12, "echo_0_0"))
+    stage.obey = obey
+    async with watching(stage, HEALING) as watch:
+        await watch.opened()
+        stage.exit(11)
+        await watch.until(lambda: len(heals(watch)) == 2)
+        assert stage.orders == [("load", "echo")]
+        assert heals(watch)[1].startswith("Reloaded in")
+
+
 async def test_ready_stays_closed_while_the_new_stubs_are_still_loading() -> None:
     """They show in the first scan, and serve nobody for another minute."""
     stage = explicit()

@@ -13,6 +13,7 @@ PINNED := $(PIP) install -c constraints.txt
 PURE := probe/facts/*,probe/ledgers/*,probe/checks/*
 PURE := $(PURE),probe/engine/agenda.py,probe/engine/board.py,probe/engine/canaries.py,probe/engine/publishing.py
 PURE := $(PURE),probe/engine/report.py,probe/engine/standing.py,probe/engine/tracking.py,probe/engine/transitions.py
+PURE := $(PURE),probe/engine/budget.py,probe/engine/damping.py,probe/engine/healing.py
 
 # Where the real tritonserver is kept, so that demo, tests and benches share one.
 export TRITON_PROBE_SANDBOX ?= $(CURDIR)/.cache/triton

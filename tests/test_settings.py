@@ -484,8 +484,15 @@ def test_no_text_breaks_the_reader(tmp_path_factory: pytest.TempPathFactory, tex
     [
         ({}, ()),
         ({"interval": "1s", "models.required": "[a]"}, ()),
-        ({"canary": "{m: {}, n: {generate: true}}"}, ()),
-        ({"heal.reload_model": "true", "restarts.max": "5"}, ("restarts.max", "heal.reload_model")),
+        (
+            {
+                "canary": "{m: {}, n: {generate: true}}",
+                "heal.reload_model": "true",
+                "restarts.max": "5",
+                "gpu.memory_pressure": "0.5",
+            },
+            ("gpu.memory_pressure",),
+        ),
         (
             {"placement.models": "{m: {gpus: [GPU-1], min_instances: 2}, n: {device: gpu}}"},
             ("placement.models.m.gpus", "placement.models.m.min_instances"),

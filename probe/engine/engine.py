@@ -15,6 +15,7 @@ from probe.engine import canaries
 from probe.engine.agenda import agenda
 from probe.engine.board import Board
 from probe.engine.eyes import ExitEye, Eyes
+from probe.engine.healer import Healer
 from probe.engine.publishing import Publisher
 from probe.engine.tracking import Track
 from probe.facts.canaries import CanaryOrder, CanaryOutcome, CanaryResult
@@ -79,6 +80,14 @@ class Engine:
         self._stirred = Bell()
         self._wake = {name: Bell() for name in SOURCES}
         self._canary_due = Bell()
+        self._healer = Healer(
+            settings,
+            eyes.triton,
+            self._publisher,
+            observe=self._observation,
+            judge=self._judge,
+            look=self._look_again,
+        )
         self._scanner = Errand("scan-processes")
         self._reader = Errand("read-container")
         self._exits: ExitEye | None = None
@@ -100,6 +109,8 @@ class Engine:
         yield "watch-nvml", self._watch_nvml
         yield "watch-container", self._watch_container
         yield "send-canaries", self._send_canaries
+        if self._settings.heal.reload_model:
+            yield "heal", self._healer.run
 
     async def look_once(self) -> Snapshot:
         """Look with every eye once, processes first, and judge; for commands that need no daemon."""
@@ -143,7 +154,13 @@ class Engine:
         snapshot = self._publisher.snapshot(self._observation(), self._tracks)
         self.board.publish(snapshot)
         self._on_snapshot(snapshot)
+        self._healer.news.ring()
         return snapshot
+
+    def _look_again(self) -> None:
+        self._wake["processes"].ring()
+        self._wake["triton"].ring()
+        self._stirred.ring()
 
     def _observation(self) -> Observation:
         moment = self._clock()
@@ -363,6 +380,7 @@ class Engine:
         self._tracks[name] = self._tracks[name].looked(
             moment, moment.mono - began.mono, ok=ok, delivered=delivered, error=error
         )
+        self._healer.news.ring()
 
 
 def _news(before: Book, after: Book) -> bool:

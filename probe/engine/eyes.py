@@ -35,6 +35,14 @@ class TritonEye(Protocol):
         """One inference and its answer, within its deadline; None where it taught nothing of the model."""
         ...
 
+    async def load_model(self, name: str, seconds: float) -> CallFailure | None:
+        """Have a model loaded, waiting so long for its end; how it failed, or None."""
+        ...
+
+    async def reload_model(self, name: str, seconds: float) -> CallFailure | None:
+        """Have it unloaded, and loaded whatever the unload says."""
+        ...
+
     async def close(self) -> None:
         """Let go."""
         ...

@@ -13,9 +13,11 @@ import msgspec
 from probe.checks import roster
 from probe.checks.observation import Observation
 from probe.engine import canaries, report, transitions
-from probe.engine.standing import Gates, Key, Rules, Standing
+from probe.engine.budget import RestartBudget
+from probe.engine.healing import Healing
+from probe.engine.standing import Circumstances, Gates, Rules, Standing
 from probe.engine.tracking import Track
-from probe.facts.findings import Finding, Severity
+from probe.facts.findings import Claim, Finding, Key, Severity
 from probe.facts.gates import Gate
 from probe.facts.instants import Instant
 from probe.facts.status import (
@@ -40,21 +42,31 @@ class Publisher:
 
     def __init__(self, settings: Settings, version: str, started: Instant) -> None:
         """``version`` is the probe's own."""
-        self._rules = Rules(settings)
+        self.rules = Rules(settings)
+        self.standing = Standing()
+        self.healing = Healing()
+        """What the healer did; it alone replaces it."""
+        self._settings = settings
         self._version = version
         self._started = started
-        self._standing = Standing()
         self._gates = Gates()
+        self._budget = RestartBudget()
         self._findings: dict[Key, Finding] = {}
         self._history: tuple[Transition, ...] = ()
+        self._notes: tuple[Transition, ...] = ()
         self._tallies = Tallies(
             gate_transitions=dict.fromkeys(Gate, 0),
         )
         self._epoch = 0
 
     def due(self, now: Instant) -> float | None:
-        """Seconds until a finding will have held long enough to move a gate, None where none waits."""
-        return self._standing.due(self._rules, now)
+        """Seconds until a gate may move without anything new being seen, None where none waits."""
+        ends = (self.standing.due(self.rules, now), self._budget.due(now, self._settings.restarts))
+        return min((each for each in ends if each is not None), default=None)
+
+    def note(self, told: Transition) -> None:
+        """Remember what happened beside findings and gates; the next snapshot shows it."""
+        self._notes = (*self._notes, told)
 
     @property
     def suspects(self) -> frozenset[str]:
@@ -71,12 +83,14 @@ class Publisher:
         server = seen.book.server
         self._gates = self._gates.in_epoch(server.epoch)
         if server.epoch != self._epoch:
-            self._standing = self._standing.in_new_epoch()
-        self._standing = self._standing.with_claims(roster.judge(seen), now)
+            self.standing = self.standing.in_new_epoch()
+            self.healing = self.healing.in_new_epoch()
+        self._judge(seen)
         findings = self._found(now)
         gates = self._gates.with_findings(tuple(findings.values()), now)
         delays = self._delays(now)
         news = (
+            *self._notes,
             *transitions.of_epoch(
                 self._epoch, server.epoch, server.process.pid if server.process else None, now
             ),
@@ -84,25 +98,57 @@ class Publisher:
             *transitions.of_gates(self._gates, gates, tuple(findings.values()), delays, now),
         )
         self._count(findings, gates, delays, seen, tracks)
-        self._standing = self._standing.with_moves(self._rules, now)
+        self.standing = self.standing.with_moves(self.rules, now)
+        self._notes = ()
         self._history = (*reversed(news), *self._history)[: transitions.KEPT]
         self._findings, self._gates, self._epoch = findings, gates, server.epoch
         return self._assembled(seen, tracks)
 
+    def _judge(self, seen: Observation) -> None:
+        now, before, epoch = seen.now, self.standing, seen.book.server.epoch
+        claims = tuple(self._patient(claim) for claim in roster.judge(seen))
+        around = Circumstances(lambda name: self._load_of(seen, name), self.healing.treated)
+        self.standing = before.with_claims(claims, now, around)
+        wants = tuple(
+            f"{reason} {subject}"
+            for (reason, subject), each in self.standing.held.items()
+            if Gate.LIVE in self.rules.failing(each, now)
+        )
+        restarts = self._settings.restarts
+        self._budget = self._budget.judged(now, epoch, restarts, wanted=bool(wants))
+        if self._budget.refused:
+            spent = self._budget.claim(now, restarts, wants)
+            self.standing = before.with_claims((*claims, spent), now, around)
+
+    def _patient(self, claim: Claim) -> Claim:
+        # While Triton loads the model anew, a restart would only begin that again; one that is already asked
+        # for is not taken back, for the answer of /livez must not go to and fro.
+        if claim.subject.model not in self.healing.treated:
+            return claim
+        held = self.standing.held.get((claim.reason, claim.subject))
+        if held is not None and Gate.LIVE in held.failed:
+            return claim
+        return msgspec.structs.replace(claim, spares=claim.spares | {Gate.LIVE})
+
+    def _load_of(self, seen: Observation, name: str) -> object:
+        began = [each.ready_since for each in seen.book.models.named(name) if each.ready_since is not None]
+        return max(began, default=None), self.healing.of(name).cured
+
     def _found(self, now: Instant) -> dict[Key, Finding]:
         # A gate that this very judgement opens for good is no longer listed as failed.
-        held = self._standing.held
-        listed = {
-            key: self._rules.finding(each, now, self._gates.open_for_good) for key, each in held.items()
-        }
+        held = self.standing.held
+        open_for_good = self._gates.open_for_good
+        if self._budget.spent(now, self._settings.restarts):
+            open_for_good |= {Gate.LIVE}
+        listed = {key: self.rules.finding(each, now, open_for_good) for key, each in held.items()}
         return dict(sorted(listed.items(), key=lambda item: _RANK[item[1].severity]))
 
     def _delays(self, now: Instant) -> dict[Key, float]:
         # From the event's own time to the first gate that the finding fails.
         return {
             key: now.mono - each.claim.event_at.mono
-            for key, each in self._standing.held.items()
-            if each.claim.event_at is not None and not each.moved and self._rules.failing(each, now)
+            for key, each in self.standing.held.items()
+            if each.claim.event_at is not None and not each.moved and self.rules.failing(each, now)
         }
 
     def _count(
@@ -132,6 +178,7 @@ class Publisher:
             delays=histograms,
             stub_exits=seen.book.stubs.exits,
             canaries=canaries.tallies(seen),
+            heals=self.healing.counts,
             sources={name: track.tally() for name, track in tracks.items()},
             last_success_wall={
                 (key.name, key.version): record.traffic.last_success_wall

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-from probe.engine.standing import Gates, Key
-from probe.facts.findings import Finding
+from probe.engine.standing import Gates
+from probe.facts.findings import Finding, Key
 from probe.facts.gates import Gate
 from probe.facts.instants import Instant
 from probe.facts.status import Transition

@@ -403,7 +403,6 @@ _ALL = (
         _CRITICAL,
         Action.NONE,
         (_ready(),),
-        judged=False,
     ),
 )
 

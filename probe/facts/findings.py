@@ -69,6 +69,9 @@ class Subject(msgspec.Struct, frozen=True, omit_defaults=True):
 SERVER = Subject(SubjectKind.SERVER)
 CONTAINER = Subject(SubjectKind.CONTAINER)
 
+Key = tuple[str, Subject]
+"""Reason and subject: what makes two claims the same finding."""
+
 
 class Claim(msgspec.Struct, frozen=True):
     """What a check says it sees in one look: a finding before the engine gave it a history.

@@ -192,7 +192,8 @@ class Status(msgspec.Struct, frozen=True):
 class Transition(msgspec.Struct, frozen=True):
     """Something that changed: a finding came or went, a gate moved, an epoch began.
 
-    ``kind`` is ``finding_raised``, ``finding_cleared``, ``gate_opened``, ``gate_failed`` or ``epoch``.
+    ``kind`` is ``finding_raised``, ``finding_cleared``, ``gate_opened``, ``gate_failed``, ``epoch`` or
+    ``heal`` (what the probe itself did).
     ``delay_seconds``: from the event's own time to this transition, where the event has a time.
     """
 
@@ -248,6 +249,8 @@ class Tallies(msgspec.Struct, frozen=True):
     findings: dict[str, int] = {}
     stub_exits: dict[tuple[str, str], int] = {}
     """By model and cause."""
+    heals: dict[tuple[str, str], int] = {}
+    """Reloads by the probe itself, by model and outcome."""
     xids: dict[tuple[str, str], int] = {}
     """By GPU UUID and Xid."""
     sources: dict[str, SourceTally] = {}

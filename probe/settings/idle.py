@@ -7,9 +7,6 @@ from probe.settings.schema import Settings
 
 IDLE = (
     "grpc_listen",
-    "restarts.max",
-    "restarts.window",
-    "heal.reload_model",
     "gpu.memory_pressure",
 )
 """Knobs that are read and checked, so that a configuration written today stays valid, and do nothing."""

@@ -319,8 +319,10 @@ class HealSettings(msgspec.Struct, frozen=True):
         bool,
         About(
             SWITCH,
-            "Whether to reload a model through Triton's repository API where a finding's action says so and "
-            "Triton runs in EXPLICIT mode. Default false: a probe that only looks can do no harm.",
+            "Whether to reload a model whose processes are gone (StubDead, WorkerDead, InstancesMissing) through "
+            "Triton's repository API, where Triton runs in EXPLICIT mode: one model at a time, never one that "
+            "hangs, at most 3 times within 1 h. While it lasts the model's findings do not fail /livez, unless "
+            "gates says otherwise. Default false: a probe that only looks can do no harm.",
         ),
     ] = False
 

@@ -29,7 +29,7 @@ Level = Literal["debug", "info", "warning", "error", "critical"]
 Format = Literal["json", "text"]
 _FIRST = ("timestamp", "level", "event")
 _LEVELS = {"critical": "error", "warning": "warning", "info": "info"}
-_UPSET = frozenset(("finding_raised", "gate_failed"))
+_UPSET = frozenset(("finding_raised", "gate_failed", "heal"))
 
 
 def configure(level: Level, format: Format, *, descriptor: int = 2) -> LineWriter:  # noqa: A002  (the setting's name)

@@ -64,6 +64,9 @@ METRICS = (
         "Requests of others than the probe that Triton completed.",
     ),
     _metric(
+        "heals_total", "counter", ("model", "outcome"), "Reloads by the probe itself (heal.reload_model)."
+    ),
+    _metric(
         "model_last_success_timestamp_seconds",
         "gauge",
         _MODEL,

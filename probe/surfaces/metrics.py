@@ -95,6 +95,9 @@ def _models_of_old(sheet: Sheet, snapshot: Snapshot) -> None:
     for (model, cause), count in snapshot.tallies.stub_exits.items():
         if model in present:
             sheet.put("stub_exits_total", (model, cause), count)
+    for (model, outcome), count in snapshot.tallies.heals.items():
+        if model in present:
+            sheet.put("heals_total", (model, outcome), count)
 
 
 def _gpu(sheet: Sheet, gpu: GpuStatus) -> None:

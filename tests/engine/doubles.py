@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from dataclasses import dataclass, field
 from typing import TypeVar
 
@@ -113,6 +113,10 @@ class Stage:
     watched: frozenset[ProcessId] = frozenset()
     closed: set[str] = field(default_factory=set)
     on_exit: Callable[[Exit], None] | None = None
+    orders: list[tuple[str, str]] = field(default_factory=list)
+    """``load`` or ``reload``, and of which model."""
+    obey: Callable[[str, str], Awaitable[CallFailure | None]] | None = None
+    """What such an order does; nothing unless given."""
 
     def eyes(self) -> Eyes:
         """The eyes on this stage."""
@@ -221,6 +225,19 @@ class TritonDouble:
         if outcome is None:
             return None
         return CanaryResult(order.key, sent, stage.clock(), outcome, outcome.value)
+
+    async def load_model(self, name: str, seconds: float) -> CallFailure | None:
+        """Do as the stage says."""
+        return await self._order("load", name, seconds)
+
+    async def reload_model(self, name: str, seconds: float) -> CallFailure | None:
+        """Do as the stage says."""
+        return await self._order("reload", name, seconds)
+
+    async def _order(self, what: str, name: str, seconds: float) -> CallFailure | None:
+        assert seconds > 0
+        self._stage.orders.append((what, name))
+        return None if self._stage.obey is None else await self._stage.obey(what, name)
 
     async def close(self) -> None:
         """Let go, unless this hangs too."""

@@ -11,12 +11,12 @@ from probe.engine.publishing import Publisher
 from probe.engine.tracking import Track
 from probe.engine.transitions import KEPT
 from probe.facts.findings import Finding
-from probe.facts.gates import Gate
+from probe.facts.gates import AT_ONCE, Gate
 from probe.facts.models import InstanceKind, ModelState
 from probe.facts.nvml import NvmlState
 from probe.facts.status import Snapshot
 from probe.facts.triton import Failure
-from probe.settings import ModelsSettings, Settings
+from probe.settings import ModelsSettings, RestartSettings, Settings
 from tests.worlds import GIB, START, World, at, entry, gpu, python_model, server, serving, stub
 
 TWO = python_model("m", 2)
@@ -193,7 +193,8 @@ def test_transitions_are_newest_first_and_500_are_kept() -> None:
     judged, world = Judged(), serving(TWO)
     snapshot = judged.of(world)
     for turn in range(KEPT // 4 + 5):
-        world = killed(world.later(100), "m_0_1")
+        # So seldom that nothing is kept for having come and gone.
+        world = killed(world.later(400), "m_0_1")
         judged.of(world)
         world = world.with_stub(stub(500 + turn, "m_0_1")).scans().polls()
         snapshot = judged.of(world)
@@ -287,3 +288,131 @@ def test_every_status_and_every_transition_is_json(world: World) -> None:
     assert status["probe"]["version"] == "1.2.3"
     assert status["gates"].keys() == {"live", "ready", "startup"}
     assert len(msgspec.json.decode(msgspec.json.encode(snapshot.transitions))) == len(snapshot.transitions)
+
+
+# Findings that come and go
+
+
+def flapping(judged: Judged, world: World, times: int) -> World:
+    """A stub is killed and replaced, as Triton does up to 24.05, so often and within seconds."""
+    for each in range(times):
+        world = killed(world, "m_0_1")
+        judged.of(world)
+        world = world.with_stub(stub(500 + each, "m_0_1")).scans().polls()
+        judged.of(world)
+    return world
+
+
+def test_ready_does_not_toggle_with_a_finding_that_comes_and_goes() -> None:
+    """From the third time on it is kept, is not raised anew when it returns, and goes after its time."""
+    judged, world = Judged(), serving(TWO)
+    judged.of(world)
+    world = flapping(judged, world, 3)
+    assert judged.gates(world) == {"live": True, "ready": False, "startup": True}
+    assert "came and went 3 times in 10 min; kept until 30 s" in judged.finding("StubDead").message
+    left = judged.publisher.due(world.now)
+    assert left is not None
+    again = flapping(judged, world, 1)
+    assert judged.gates(again)["ready"] is False
+    tallies = judged.of(again).tallies
+    assert tallies.findings["StubDead"] == 3
+    assert tallies.gate_transitions[Gate.READY] == 5
+    left = judged.publisher.due(again.now)
+    assert left is not None
+    assert left <= 60
+    assert judged.gates(again.later(left - 0.1))["ready"] is False
+    assert judged.gates(again.later(left)) == {"live": True, "ready": True, "startup": True}
+    assert judged.of(again.later(left)).tallies.findings["StubDead"] == 3
+
+
+def test_a_reload_opens_ready_at_once_however_often_the_model_was_ill() -> None:
+    """The cure that the finding names is no pause of the trouble."""
+    judged, world = Judged(), serving(TWO)
+    judged.of(world)
+    world = killed(flapping(judged, world, 4), "m_0_1")
+    assert judged.gates(world)["ready"] is False
+    away = (
+        world.having(rows=(), stubs=()).polls().asks(index=(entry("m", ModelState.UNAVAILABLE, "unloaded"),))
+    )
+    judged.of(away)
+    back = away.having(rows=world.rows, stubs=(stub(801, "m_0_0"), stub(802, "m_0_1")))
+    assert judged.gates(back.scans().polls().asks().scans())["ready"] is True
+
+
+# The budget of restarts
+
+
+def restarting(times: int, **restarts: float) -> tuple[Judged, World]:
+    """A stub that dies under one tritonserver after the other, and fails live at once."""
+    settings = Settings(
+        gates={"StubDead": {Gate.LIVE: AT_ONCE}},
+        restarts=msgspec.convert(restarts, RestartSettings),
+    )
+    judged, world = Judged(settings), serving(TWO, settings=settings)
+    judged.of(world)
+    for _ in range(times):
+        world = killed(world, "m_0_1")
+        assert judged.gates(world)["live"] is False
+        world = serving_anew(world)
+        assert judged.gates(world)["live"] is True
+    return judged, killed(world, "m_0_1")
+
+
+def test_when_the_budget_is_spent_live_stays_open_and_a_finding_says_so() -> None:
+    """No finding lists the live gate any more; ready fails by both."""
+    judged, world = restarting(3)
+    snapshot = judged.of(world)
+    assert snapshot.status.gates[Gate.LIVE].ok
+    assert snapshot.status.gates[Gate.LIVE].findings == ()
+    assert not snapshot.status.gates[Gate.READY].ok
+    dead, spent = judged.finding("StubDead"), judged.finding("RestartBudgetSpent")
+    assert (dead.gates, dead.pending) == ((Gate.READY,), ())
+    assert (spent.gates, spent.severity.value) == ((Gate.READY,), "critical")
+    assert "StubDead m/1 m_0_1" in spent.message
+    assert snapshot.tallies.gate_transitions[Gate.LIVE] == 6
+    later = judged.of(world.later(100))
+    assert judged.finding("RestartBudgetSpent").since == spent.since
+    assert later.tallies.findings["RestartBudgetSpent"] == 1
+
+
+def test_the_budget_is_said_to_be_spent_only_while_something_wants_a_restart() -> None:
+    """A cure ends it at once; the next death is refused as well, and pending is nothing that will not be."""
+    judged, world = restarting(1, max=1)
+    assert judged.gates(world)["live"] is True
+    cured = world.with_stub(stub(9000, "m_0_1")).scans().polls()
+    assert judged.gates(cured) == {"live": True, "ready": True, "startup": True}
+    judged.of(killed(cured, "m_0_1"))
+    assert judged.finding("RestartBudgetSpent").gates == (Gate.READY,)
+
+
+def test_when_the_window_slides_free_live_fails_again_at_that_moment() -> None:
+    """``due`` wakes the loop for it."""
+    judged, world = restarting(2, max=2, window=600)
+    judged.of(world)
+    left = judged.publisher.due(world.now)
+    assert left is not None
+    assert judged.gates(world.later(left - 0.1))["live"] is True
+    assert judged.gates(world.later(left))["live"] is False
+    assert "RestartBudgetSpent" not in {each.reason for each in judged.of(world.later(left)).status.findings}
+
+
+def test_a_pending_live_gate_is_not_shown_while_the_budget_is_spent() -> None:
+    """It would say that something will happen which will not."""
+    settings = Settings(restarts=RestartSettings(max=0))
+    judged, world = Judged(settings), serving(TWO, settings=settings)
+    judged.of(world)
+    judged.of(killed(world, "m_0_1"))
+    assert judged.finding("StubDead").pending == ()
+    assert judged.gates(killed(world, "m_0_1").later(60))["live"] is True
+    assert judged.finding("RestartBudgetSpent").message.startswith("restarts.max is 0")
+
+
+def test_in_shadow_the_budget_moves_no_gate_and_still_refuses() -> None:
+    """What it refuses is a setting of its own."""
+    settings = Settings(restarts=RestartSettings(max=0), shadow=("RestartBudgetSpent",))
+    judged, world = Judged(settings), serving(TWO, settings=settings)
+    judged.of(world)
+    dead = killed(world, "m_0_1")
+    judged.of(dead)
+    assert judged.gates(dead.later(60))["live"] is True
+    assert judged.finding("RestartBudgetSpent").gates == ()

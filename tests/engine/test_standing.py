@@ -292,7 +292,10 @@ STEPS = st.builds(
 def test_no_gate_fails_without_a_standing_finding_whose_hold_is_over(
     steps: list[Step], shadow: frozenset[str]
 ) -> None:
-    """Whatever happened before: each failing gate is failed by one that is claimed now, and long enough."""
+    """Whatever happened before: each failing gate is failed by one that is claimed now, and long enough.
+
+    One that came and went too often may keep ready failing for a while, and never live.
+    """
     settings = Settings(shadow=tuple(sorted(shadow)))
     rules, stands, gates, now, read = Rules(settings), Standing(), Gates(), at(0), 0.0
     first: dict[str, float] = {}
@@ -310,7 +313,8 @@ def test_no_gate_fails_without_a_standing_finding_whose_hold_is_over(
                 for at_gate, hold in CATALOGUE[each].fails
                 if at_gate is gate and first[each] + hold.seconds <= now.mono
             }
-            assert record.ok or guilty
+            kept = {reason for (reason, _), each in stands.held.items() if gate in each.kept} - shadow
+            assert record.ok or guilty or (kept and gate is not Gate.LIVE)
         stands = stands.with_moves(rules, now)
         for held in stands.held.values():
             assert set(rules.failing(held, now)) <= held.moved

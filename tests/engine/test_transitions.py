@@ -5,8 +5,8 @@ from __future__ import annotations
 import msgspec
 
 from probe.engine import transitions
-from probe.engine.standing import Gates, Key
-from probe.facts.findings import SERVER, Action, Finding, Severity
+from probe.engine.standing import Gates
+from probe.facts.findings import SERVER, Action, Finding, Key, Severity
 from probe.facts.gates import Gate
 from tests.worlds import at
 

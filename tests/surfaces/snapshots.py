@@ -189,6 +189,7 @@ def _everything() -> Snapshot:
         gate_transitions={Gate.READY: 3, Gate.LIVE: 0, Gate.STARTUP: 1},
         findings={"StubDead": 1},
         stub_exits={("resnet", "signal"): 1, ("gone", "unload"): 4},
+        heals={("resnet", "ok"): 2, ("resnet", "failed"): 0, ("gone", "ok"): 1},
         xids={(GPU, "31"): 1},
         sources={"triton": SourceTally(durations, 1_789_999_999.5), "nvml": SourceTally(durations)},
         delays={"StubDead": Histogram.empty((0.01, 0.1)).observed(0.02)},

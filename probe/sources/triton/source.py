@@ -35,6 +35,8 @@ QUICK = 0.5
 REST = 10.0
 """Times its own length that a slow ``ServerReady`` is left alone: from 26.04 it asks every model in turn, and
 Triton answers nobody else meanwhile, also when the one who asked has given up."""
+PARTING = 0.3
+"""Seconds for a load to reach Triton when the probe is told to stop between an unload and its load."""
 
 _MARGIN = 0.5
 """Seconds that a piece of work on a thread has to notice its own deadline."""
@@ -150,6 +152,44 @@ class TritonSource:
         if told is None:
             return self._canaries.without_configuration(order, tried, failures[0])
         return await self._canaries.send(self._connected(), order, told)
+
+    async def load_model(self, name: str, seconds: float) -> CallFailure | None:
+        """Have Triton load this model and wait at most so long for the end of it; how it failed, or None.
+
+        Triton runs loads and unloads on threads of their own (server, ``grpc_server.cc``): the series of the
+        other calls need not wait for one.  It does nothing, and answers at once, where the model is loaded and
+        its files did not change since (release 24.10).
+        """
+        failures: list[CallFailure] = []
+        request = messages.RepositoryModelLoadRequest(model_name=name)
+        answer = messages.RepositoryModelLoadResponse
+        ask = partial(self._unary, "RepositoryModelLoad", request, answer, deadline=seconds)
+        await self._attempt(f"load {name}", ask, failures)
+        return failures[0] if failures else None
+
+    async def reload_model(self, name: str, seconds: float) -> CallFailure | None:
+        """Have Triton unload this model and load it again; how the load failed, or None.
+
+        The answer to the unload matters little: Triton answers before it is done, and where an instance is
+        dead it may never be done, while a load works all the same (release 24.10).
+        """
+        request = messages.RepositoryModelUnloadRequest(model_name=name)
+        unload = partial(
+            self._unary, "RepositoryModelUnload", request, messages.RepositoryModelUnloadResponse
+        )
+        try:
+            await self._attempt(f"unload {name}", unload, [])
+        except asyncio.CancelledError:
+            # Whoever stops the probe now must find the model loaded.
+            await self.load_model(name, PARTING)
+            raise
+        loading = asyncio.ensure_future(self.load_model(name, seconds))
+        try:
+            return await asyncio.shield(loading)
+        except asyncio.CancelledError:
+            await asyncio.wait((loading,), timeout=PARTING)
+            loading.cancel()
+            raise
 
     async def close(self) -> None:
         """Let go of the channel."""

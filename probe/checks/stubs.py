@@ -54,7 +54,10 @@ def believed_deaths(seen: Observation, record: ModelRecord) -> tuple[DeadStub, .
     expected = seen.book.stubs.expected(record.key, record.config)
     if expected is None:
         return deaths
-    return deaths[: max(0, expected - len(seen.book.stubs.of(record.key)))]
+    lasting = tuple(each for each in deaths if each.unreaped and seen.book.stubs.lasts(each, record))
+    others = tuple(each for each in deaths if each not in lasting)
+    left = max(0, expected - len(lasting) - len(seen.book.stubs.of(record.key)))
+    return (*lasting, *others[:left])
 
 
 def lost_instances(seen: Observation, record: ModelRecord) -> Lost | None:

@@ -48,6 +48,8 @@ class DeadStub(msgspec.Struct, frozen=True):
 
     ``believed`` says that its model was still loaded after the exit, so that it was a death and no
     unload: Triton said so at a later moment, or the exit was violent and Triton did not answer in time.
+    ``unreaped``: the last scan found it a zombie.  Triton reaps a dead stub when it takes the load down, when
+    an older release starts the stub again, and from 25.12 on when it is asked whether the model is ready.
     """
 
     id: ProcessId
@@ -56,6 +58,7 @@ class DeadStub(msgspec.Struct, frozen=True):
     exit: Exit
     last: Stub
     believed: bool = False
+    unreaped: bool = False
 
 
 class StubsLedger(msgspec.Struct, frozen=True, dict=True):
@@ -104,6 +107,8 @@ class StubsLedger(msgspec.Struct, frozen=True, dict=True):
             if process not in running
         }
         dead += (each for process, each in ended.items() if not self.live[process].retired)
+        zombies = {each.process.id for each in reading.stubs if each.process.gone}
+        dead = [msgspec.structs.replace(each, unreaped=each.id in zombies) for each in dead]
         late = [each for process, each in ended.items() if self.live[process].retired]
         begun = reading.server.process.id.start_ticks if reading.server is not None else 0
         live = {
@@ -177,9 +182,8 @@ class StubsLedger(msgspec.Struct, frozen=True, dict=True):
             and each.first_seen.mono > stub.first_seen.mono
             for each in self.live.values()
         )
-        return stub.wounded and younger >= copies(
-            stub.stub.arguments.name, record.config if record is not None else None
-        )
+        replaced = younger >= copies(stub.stub.arguments.name, record.config if record is not None else None)
+        return stub.wounded and replaced and not any(self.lasts(each, record) for each in self.dead)
 
     def settled(self, models: ModelsLedger) -> StubsLedger:
         """Without the dead that mean nothing any more: unloaded, replaced, or never an instance."""
@@ -213,6 +217,19 @@ class StubsLedger(msgspec.Struct, frozen=True, dict=True):
             and all(each.stub.arguments.name != death.instance for each in serving)
         )
 
+    def lasts(self, death: DeadStub, record: ModelRecord | None) -> bool:
+        """Whether a death stands although stubs of its name live: they belong to a load that serves nobody yet.
+
+        Nothing that Triton says tells when a reload takes over but counters that begin anew; beside them, it
+        then reaps the old load's dead.
+        """
+        if record is None or death.model != record.key or not _violent(death):
+            return False
+        if record.ready_since is not None and record.ready_since.mono > death.exit.observed.mono:
+            return False
+        unseen = self.scanned is None or self.scanned.mono <= death.exit.observed.mono
+        return death.unreaped or unseen
+
     def _means_something(self, death: DeadStub, models: ModelsLedger) -> bool:
         if death.model is None:
             return False
@@ -224,6 +241,8 @@ class StubsLedger(msgspec.Struct, frozen=True, dict=True):
             since = record.since.mono if record.since is not None else 0.0
             undecided = record.state in (ModelState.LOADING, ModelState.UNKNOWN)
             return undecided and not death.believed and death.exit.observed.mono > since
+        if self.lasts(death, record):
+            return True
         serving = self.of(death.model)
         expected = self.expected(death.model, record.config)
         if expected is not None and len(serving) >= expected:

@@ -166,7 +166,9 @@ async def test_garbage_in_a_stream_is_wrong(source: Open, scripted_triton: Scrip
     ("text", "outcome"),
     [
         ("Failed to process the request(s): RuntimeError", ERROR),
+        ("RuntimeError: unexpected shape for input 'X'", ERROR),
         ("unexpected inference input 'X' for model 'd'", UNSENDABLE),
+        ("[request id: triton-probe-canary] expected 2 inputs but got 1 inputs for model 'd'", UNSENDABLE),
     ],
 )
 async def test_an_error_in_a_stream_is_told(
@@ -175,7 +177,8 @@ async def test_an_error_in_a_stream_is_told(
     """It has no code, only Triton's text."""
     error = messages.ModelStreamInferResponse(error_message=text)
     scripted_triton.script.garbage(error.SerializeToString(), STREAM)
-    assert ended(await source().canary(order("d"))) == (outcome, text)
+    refused = "canary.d.inputs: Triton does not take the request: " if outcome is UNSENDABLE else ""
+    assert ended(await source().canary(order("d"))) == (outcome, refused + text)
 
 
 async def test_a_stream_that_ends_without_a_final_response_has_ended(
@@ -192,6 +195,8 @@ async def test_a_stream_that_ends_without_a_final_response_has_ended(
     [
         (grpc.StatusCode.INTERNAL, "Stub process 'm_0_0' is not healthy.", ERROR),
         (grpc.StatusCode.UNKNOWN, "", ERROR),
+        (grpc.StatusCode.INTERNAL, "RuntimeError: failed to connect to redis: connection reset", ERROR),
+        (grpc.StatusCode.NOT_FOUND, "no such user", ERROR),
         (grpc.StatusCode.UNAVAILABLE, "Exceeds maximum queue size", ERROR),
         (grpc.StatusCode.DEADLINE_EXCEEDED, "Deadline Exceeded", TIMEOUT),
         (grpc.StatusCode.INVALID_ARGUMENT, "inference request batch-size must be <= 4 for 'm'", UNSENDABLE),

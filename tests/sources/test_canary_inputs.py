@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from probe.facts.canaries import CanaryOrder, CanaryOrigin
-from probe.sources.triton.canaries import _warmup_file
+from probe.sources.triton.canary_files import warmup_file
 from probe.sources.triton.canary_inputs import LARGEST, Making, UnsendableError
 from probe.sources.triton.protos import messages
 from probe.sources.triton.signatures import Port, Signature, WarmupInput, signature
@@ -160,7 +160,7 @@ def test_a_warmup_that_can_not_be_sent_is_told(told: Signature, order: dict[str,
         making(told, WARMUP, **order).inputs()
 
 
-def test_a_warmup_file_that_can_not_be_used_is_told_with_the_way_out(tmp_path: Path) -> None:
+def test_awarmup_file_that_can_not_be_used_is_told_with_the_way_out(tmp_path: Path) -> None:
     """Not there, not readable, too short, no file, or outside of its folder."""
     (tmp_path / "short").write_bytes(b"123")
     (tmp_path / "long").write_bytes(bytes(9))
@@ -171,7 +171,7 @@ def test_a_warmup_file_that_can_not_be_used_is_told_with_the_way_out(tmp_path: P
     def attempt(name: str, datatype: str = "FP32", folders: tuple[str, ...] = (str(tmp_path),)) -> str:
         told = plain(X, warmup=(WarmupInput("X", datatype, (2,), "file", name),))
         try:
-            making(told, WARMUP, read=lambda name, most: _warmup_file(folders, name, most)).inputs()
+            making(told, WARMUP, read=lambda name, most: warmup_file(folders, name, most)).inputs()
         except UnsendableError as error:
             return str(error)
         return "sent"

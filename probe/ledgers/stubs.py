@@ -212,6 +212,8 @@ class StubsLedger(msgspec.Struct, frozen=True, dict=True):
             undecided = record.state in (ModelState.LOADING, ModelState.UNKNOWN)
             return undecided and not death.believed and death.exit.observed.mono > since
         same = sum(each.stub.arguments.name == death.instance for each in self.of(death.model))
+        # Who died in its place was there after it: then this one was its predecessor, that a reload ended.
+        same += sum(_succeeds(each, death) for each in self.dead)
         return same < copies(death.instance, record.config)
 
     def expected(self, model: ModelVersion, config: ModelConfig | None) -> int | None:
@@ -260,6 +262,14 @@ def _paused(live: LiveStub, before: LiveStub | None, stub: Stub, observed: Insta
 
 def _death(gone: LiveStub, event: Exit) -> DeadStub:
     return DeadStub(event.id, gone.model, gone.stub.arguments.name, event, gone.stub)
+
+
+def _succeeds(later: DeadStub, death: DeadStub) -> bool:
+    return (
+        later.believed
+        and (later.model, later.instance) == (death.model, death.instance)
+        and later.id.start_ticks > death.id.start_ticks
+    )
 
 
 def _explained(death: DeadStub, event: Exit) -> DeadStub:

@@ -191,14 +191,12 @@ class StubsLedger(msgspec.Struct, frozen=True, dict=True):
         # Triton has the model loaded at a later moment, and a later scan shows who is left: a reload
         # starts the new stubs first and never says that the model is not ready.
         record = models.records.get(death.model) if death.model is not None else None
-        return (
-            record is not None
-            and record.statistics_at is not None
-            and record.ready
-            and record.statistics_at.mono > death.exit.observed.mono
-            and self.scanned is not None
-            and self.scanned.mono >= death.exit.observed.mono
-        )
+        if record is None or not record.ready or record.statistics_at is None or self.scanned is None:
+            return False
+        # Of a load that became ready only after the exit, a scan from before it may have seen no stub yet.
+        ready = record.ready_since.mono if record.ready_since is not None else 0.0
+        exited = death.exit.observed.mono
+        return record.statistics_at.mono > exited and self.scanned.mono >= max(exited, ready)
 
     def _means_something(self, death: DeadStub, models: ModelsLedger) -> bool:
         if death.model is None:

@@ -37,6 +37,7 @@ def told(steps: Steps) -> Story:
 @given(STORY)
 @example([("death", 1), ("reload", 3), ("death", 1)])
 @example([("unload", 1), ("load", 3), ("death", 9), ("unload", 2)])
+@example([("death", 0), ("reload", 0), ("unload", 1), ("load", 0), ("poll", 0)])
 def test_nothing_but_a_death_is_ever_called_one(steps: Steps) -> None:
     """At no moment: neither an unload nor a reload, in whatever order their parts are seen."""
     now = begun()
@@ -70,6 +71,7 @@ def test_a_whole_model_is_quiet_once_everybody_has_looked(steps: Steps) -> None:
 
 
 @given(STORY)
+@example([("death", 0), ("reload", 0), ("unload", 0)])
 def test_the_ledger_holds_whom_a_scan_found_and_nobody_else(steps: Steps) -> None:
     """Identity is pid and start time: a pid that was given again is somebody else."""
     now = settled(told(steps))

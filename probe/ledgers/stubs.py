@@ -195,13 +195,14 @@ class StubsLedger(msgspec.Struct, frozen=True, dict=True):
         # Triton has the model loaded at a later moment, and a later scan shows who is left: a reload
         # starts the new stubs first and never says that the model is not ready.
         record = models.records.get(death.model) if death.model is not None else None
+        if record is None or not record.ready or record.statistics_at is None or self.scanned is None:
+            return False
+        # Of a load that became ready only after the exit, a scan from before it may have seen no stub yet.
+        ready = record.ready_since.mono if record.ready_since is not None else 0.0
+        exited = death.exit.observed.mono
         return (
-            record is not None
-            and record.statistics_at is not None
-            and record.ready
-            and record.statistics_at.mono > death.exit.observed.mono
-            and self.scanned is not None
-            and self.scanned.mono >= death.exit.observed.mono
+            record.statistics_at.mono > exited
+            and self.scanned.mono >= max(exited, ready)
             and not in_doubt(death, record)
             and not self._surplus(death, record)
         )
@@ -249,6 +250,8 @@ class StubsLedger(msgspec.Struct, frozen=True, dict=True):
             # All are there: it was replaced, or it was one too many.
             return False
         same = sum(each.stub.arguments.name == death.instance for each in serving)
+        # Who died in its place was there after it: then this one was its predecessor, that a reload ended.
+        same += sum(_succeeds(each, death) for each in self.dead)
         return same < copies(death.instance, record.config)
 
     def expected(self, model: ModelVersion, config: ModelConfig | None) -> int | None:
@@ -311,6 +314,14 @@ def _paused(live: LiveStub, before: LiveStub | None, stub: Stub, observed: Insta
 
 def _death(gone: LiveStub, event: Exit) -> DeadStub:
     return DeadStub(event.id, gone.model, gone.stub.arguments.name, event, gone.stub)
+
+
+def _succeeds(later: DeadStub, death: DeadStub) -> bool:
+    return (
+        later.believed
+        and (later.model, later.instance) == (death.model, death.instance)
+        and later.id.start_ticks > death.id.start_ticks
+    )
 
 
 def _explained(death: DeadStub, event: Exit) -> DeadStub:

@@ -276,6 +276,16 @@ def test_a_death_during_a_reload_is_not_missed() -> None:
     assert dead(seen) == ["m_0_1"]
 
 
+def test_of_two_that_bore_one_name_the_later_is_the_dead_one() -> None:
+    """The old load's stub ended unheard, and is found gone after the new one's death was told."""
+    seen = serving(TWO).with_stub(stub(200, "m_0_0"), stub(201, "m_0_1")).scans().polls()
+    seen = seen.exits(100, code=0).exits(201, signal=9).without_stub(101)
+    seen = settled(seen.with_row(row("m")))
+    (claim,) = (each for each in seen.claims() if each.reason == "StubDead")
+    assert (claim.subject.instance, claim.evidence["pid"]) == ("m_0_1", 201)
+    assert [each.id.pid for each in seen.book.stubs.dead] == [201]
+
+
 def test_a_death_is_over_when_the_model_is_reloaded() -> None:
     """The new load has all of its stubs, and the counters of exits stay."""
     seen = settled(serving(TWO).exits(101, signal=9))

@@ -79,6 +79,9 @@ def _instance(record: ModelRecord, name: str) -> Subject:
 def _dead(seen: Observation, record: ModelRecord, death: DeadStub) -> Claim:
     alive = len(seen.book.stubs.of(record.key))
     expected = seen.book.stubs.expected(record.key, record.config)
+    if expected is not None:
+        # Stubs of a reload that serves nobody yet may be there too.
+        alive = max(0, min(alive, expected - len(believed_deaths(seen, record))))
     comes_back = _restarted(seen, record)
     says = "says so too" if record.told_ready is False else "still says that the model is ready"
     share = f"{alive} of {expected} instances are left" if expected is not None else f"{alive} are left"

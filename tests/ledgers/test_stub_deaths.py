@@ -6,7 +6,7 @@ import msgspec
 import pytest
 
 from probe.facts.models import InstanceKind, ModelState
-from probe.facts.processes import ExitCause, ProcessId, ProcessState
+from probe.facts.processes import ExitCause, ProcessId, ProcessState, Stub
 from probe.ledgers.stubs import StubsLedger
 from tests.worlds import (
     World,
@@ -284,6 +284,59 @@ def test_of_two_that_bore_one_name_the_later_is_the_dead_one() -> None:
     (claim,) = (each for each in seen.claims() if each.reason == "StubDead")
     assert (claim.subject.instance, claim.evidence["pid"]) == ("m_0_1", 201)
     assert [each.id.pid for each in seen.book.stubs.dead] == [201]
+
+
+def zombie(pid: int, name: str) -> Stub:
+    """A stub that Triton has not reaped."""
+    return stub(pid, name, "m", state=ProcessState.ZOMBIE)
+
+
+def reloading() -> World:
+    """One instance that served; a reload has begun whose stub initializes; the serving one is killed."""
+    seen = serving(python_model("m"), rows=(row("m", success=5),))
+    seen = seen.with_stub(stub(200, "m_0_0")).scans()
+    seen = seen.exits(100, signal=9).believes(100)
+    return seen.with_stub(zombie(100, "m_0_0"))
+
+
+def test_a_stub_that_only_initializes_does_not_cover_for_a_dead_one_that_served() -> None:
+    """Triton says ready all the time, and until the reload takes over every request fails."""
+    seen = reloading().scans()
+    assert dead(seen) == dead(settled(seen)) == ["m_0_0"]
+    assert "0 of 1 instances are left" in seen.only("StubDead").message
+    # The new load takes over: its counters begin anew, whether the old one is ever reaped or not.
+    assert dead(settled(seen.with_row(row("m")))) == []
+
+
+def test_the_new_load_serves_once_the_old_ones_dead_are_reaped() -> None:
+    """Counters that were at zero can not fall; Triton reaps the dead when it takes their load down."""
+    seen = reloading().scans()
+    assert dead(seen) == ["m_0_0"]
+    assert dead(seen.without_stub(100).scans()) == []
+
+
+def test_a_reload_that_fails_leaves_the_death() -> None:
+    """Its stub goes, and nobody ever took the dead one's place."""
+    seen = reloading().scans().exits(200, code=1).scans()
+    assert dead(settled(seen)) == ["m_0_0"]
+
+
+def test_a_sibling_of_a_dead_stub_serves_until_the_reload_takes_over() -> None:
+    """It is not retired while the new load only initializes, so its death is told too."""
+    seen = serving(TWO, rows=(row("m", success=5),)).exits(100, signal=9).believes(100)
+    seen = seen.with_stub(zombie(100, "m_0_0"), stub(200, "m_0_0"), stub(201, "m_0_1")).scans().polls()
+    assert not any(each.retired for each in seen.book.stubs.live.values())
+    seen = seen.exits(101, signal=9).believes(101).with_stub(zombie(101, "m_0_1")).scans()
+    assert sorted(dead(seen)) == ["m_0_0", "m_0_1"]
+    assert "0 of 2 instances are left" in seen.claims()[0].message
+    assert dead(settled(seen.with_row(row("m")))) == []
+
+
+def test_an_end_by_force_of_an_unloaded_load_is_no_death() -> None:
+    """Triton kills what does not end by itself, and reaps it at once: the new load serves already."""
+    seen = serving(python_model("m"), rows=(row("m", success=5),)).with_stub(stub(200, "m_0_0")).scans()
+    seen = seen.exits(100, signal=9).scans()
+    assert dead(settled(seen)) == []
 
 
 def test_a_death_is_over_when_the_model_is_reloaded() -> None:

@@ -72,3 +72,16 @@ def classify(code: grpc.StatusCode, details: str | None) -> Failure:
 def call_failure(call: str, error: grpc.aio.AioRpcError, seconds: float) -> CallFailure:
     """The failed call as a fact."""
     return CallFailure(call, classify(error.code(), error.details()), clipped(error.details()), seconds)
+
+
+def says_unready(error: grpc.aio.AioRpcError) -> bool:
+    """Whether an error of ``ModelReady`` is Triton's way to say no, as it is from 26.07 (core 73aad7c, ``GetModel``).
+
+    Of a model that is unknown or not loaded, that is: with the same code Triton says "Server not ready", and
+    that a call is restricted, which are of no model.
+    """
+    code, text = error.code(), (error.details() or "").casefold()
+    if code is grpc.StatusCode.NOT_FOUND:
+        return True
+    told = "request for unknown model" in text or "is not at ready state" in text
+    return told and code in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.INVALID_ARGUMENT)

@@ -21,7 +21,7 @@ from probe.settings import TritonSettings
 from probe.sources.triton import http, translate
 from probe.sources.triton.canaries import Sender
 from probe.sources.triton.channel import metadata, open_channel
-from probe.sources.triton.failures import call_failure, clipped, closed_while_connecting
+from probe.sources.triton.failures import call_failure, clipped, closed_while_connecting, says_unready
 from probe.sources.triton.protos import SERVICE, messages
 from probe.sources.triton.wire import speaks_tls
 
@@ -344,7 +344,7 @@ class TritonSource:
                 "ModelReady", request, messages.ModelReadyResponse, deadline=READINESS_DEADLINE
             )
         except grpc.aio.AioRpcError as error:
-            if _says_unready(error):
+            if says_unready(error):
                 return False
             raise
         return bool(answer.ready)
@@ -404,16 +404,6 @@ def doubted(
 
 def _timed_out(failures: list[CallFailure]) -> bool:
     return any(each.failure is Failure.TIMEOUT for each in failures)
-
-
-def _says_unready(error: grpc.aio.AioRpcError) -> bool:
-    # From 26.07 it is an error that a model is unknown or not loaded (core 73aad7c, ``GetModel``).  With the
-    # same code Triton says "Server not ready", and "restricted", which is of no model.
-    code, text = error.code(), (error.details() or "").casefold()
-    if code is grpc.StatusCode.NOT_FOUND:
-        return True
-    told = "request for unknown model" in text or "is not at ready state" in text
-    return told and code in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.INVALID_ARGUMENT)
 
 
 async def _on_thread(

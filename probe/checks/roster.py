@@ -9,11 +9,13 @@ from probe.checks import (
     ensembles,
     models,
     nvml,
+    orphans,
     placement,
     server,
     staleness,
     stubs,
     visibility,
+    workers,
 )
 from probe.checks.observation import Observation
 from probe.facts.findings import Claim
@@ -28,6 +30,8 @@ CHECKS: tuple[Callable[[Observation], Iterator[Claim]], ...] = (
     server.judge,
     models.judge,
     stubs.judge,
+    workers.judge,
+    orphans.judge,
     ensembles.judge,
     placement.judge,
     nvml.judge,

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import signal
 from collections.abc import Iterator
 
 import msgspec
 
+from probe.checks.causes import Cause, cause_of, memory_remedy
 from probe.checks.observation import Observation
 from probe.facts.findings import Claim, Scalar, Subject, SubjectKind
 from probe.facts.gates import Gate
 from probe.facts.instants import Instant
-from probe.facts.processes import Exit, ProcessState
+from probe.facts.processes import ProcessState
 from probe.facts.releases import semantics
 from probe.ledgers.models import ModelRecord
 from probe.ledgers.stubs import DeadStub, LiveStub
@@ -76,46 +76,38 @@ def _dead(seen: Observation, record: ModelRecord, death: DeadStub) -> Claim:
     # models of every release (python_backend 27f04d1).
     decoupled = record.config is not None and record.config.decoupled
     stays = decoupled or (meaning is not None and meaning.restarts_stubs is False)
+    cause = cause_of(seen, death.exit)
+    cure = seen.reload_remedy(record.key.name)
+    if cause.oom:
+        cure = f"{memory_remedy(seen, death.last.process.rss_bytes)} Then: {cure}"
     says = "says so too" if record.told_ready is False else "still says that the model is ready"
     share = f"{alive} of {expected} instances are left" if expected is not None else f"{alive} are left"
     return Claim(
         "StubDead",
         _instance(record, death.instance),
-        f"Its stub process (pid {death.id.pid}) exited, {_cause(death.exit)}, while the model stayed loaded; "
+        f"Its stub process (pid {death.id.pid}) exited, {cause.says}, while the model stayed loaded; "
         f"{share}. Triton {says}, and the dead instance's share of requests fails.",
-        seen.reload_remedy(record.key.name),
+        cure,
         death.exit.observed,
-        _evidence(seen, death, alive, expected),
+        _evidence(seen, death, cause, alive, expected),
         spares=frozenset() if stays else frozenset((Gate.LIVE,)),
         event_at=death.exit.observed,
     )
 
 
-def _evidence(seen: Observation, death: DeadStub, alive: int, expected: int | None) -> dict[str, Scalar]:
+def _evidence(
+    seen: Observation, death: DeadStub, cause: Cause, alive: int, expected: int | None
+) -> dict[str, Scalar]:
     stub, container = death.last, seen.book.container
     return {
         "pid": death.id.pid,
-        "cause": _cause(death.exit),
-        "signal": death.exit.signal,
-        "exit_code": death.exit.code,
+        **cause.evidence(death.exit),
         "instances_alive": alive,
         "instances_expected": expected,
         "last_rss_bytes": stub.process.rss_bytes,
         "shm_region": stub.arguments.shm_region,
         "container_oom_kills": container.memory.oom_kills if container is not None else None,
     }
-
-
-def _cause(event: Exit) -> str:
-    if event.signal is not None:
-        try:
-            name = signal.Signals(event.signal).name
-        except ValueError:
-            name = f"signal {event.signal}"
-        return f"killed by {name}"
-    if event.code is not None:
-        return f"with exit code {event.code}"
-    return "for a cause that the kernel does not tell here"
 
 
 def _stopped_long(stub: LiveStub) -> bool:

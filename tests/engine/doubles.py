@@ -237,7 +237,7 @@ class ProcessDouble:
     def __init__(self, stage: Stage) -> None:
         self._stage = stage
 
-    def scan(self, asked: Iterable[int] = ()) -> ProcessReading:
+    def scan(self, asked: Iterable[int] = (), kept: Iterable[ProcessId] = ()) -> ProcessReading:
         """One scan."""
         stage = self._stage
         stage.met("processes")

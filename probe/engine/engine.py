@@ -21,7 +21,7 @@ from probe.facts.models import ModelState, ModelVersion
 from probe.facts.nvml import NvmlState
 from probe.facts.processes import Exit
 from probe.facts.status import Snapshot
-from probe.facts.triton import CallFailure, Failure, TritonReading
+from probe.facts.triton import CallFailure, Failure, Inquiry, TritonReading
 from probe.kits.clocks import now
 from probe.kits.errands import Errand, OutstandingError
 from probe.kits.tasks import Bell
@@ -182,7 +182,7 @@ class Engine:
         self._track("triton", began, ok=ok, delivered=delivered, error=error)
         before = self._book
         self._book = before.with_poll(reading)
-        suspects = self._publisher.suspects | self._changed
+        suspects = self._publisher.suspects | self._changed | self._book.workers.doubtful
         self._changed = frozenset()
         inquiry = agenda(self._book, self._settings, suspects, self._clock())
         if reading.live and inquiry:
@@ -285,8 +285,11 @@ class Engine:
                     # It became ready after the last poll, of which its death must first be told.
                     await self._look_at_triton()
                 self._book = self._book.believing(event.id)
-            # Else it may be the old stub of a reload, during which Triton never says "not ready": the scan
-            # and the poll that are rung for below tell whether a new one has taken its place.
+            else:
+                # It may be the old stub of a reload, during which Triton never says "not ready": the scan and
+                # the poll that are rung for below tell whether a new one has taken its place.  Or its group
+                # was made smaller in place, which the configuration tells.
+                await self._ask_configuration(death.model)
         elif violent and not _going(answer):
             self._book = self._book.believing(event.id)
         self._stirred.ring()
@@ -322,6 +325,13 @@ class Engine:
                     if isinstance(answer, tuple):
                         observed, versions = answer
                         self._book = self._book.with_word(model.name, versions, observed)
+                if self._book.workers.configuration_wanted(event.id, self._book.models):
+                    await self._ask_configuration(model)
+
+    async def _ask_configuration(self, model: ModelVersion) -> None:
+        inquiry = Inquiry(configs=(model,))
+        answers = await self._eyes.triton.inquire(inquiry, budget=self._settings.triton.timeout)
+        self._book = self._book.with_answers(answers)
 
     async def _count_kills(self, event: Exit) -> None:
         # Whether the kernel killed it for want of memory shows in the container's count, at this moment.

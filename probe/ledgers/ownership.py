@@ -18,6 +18,12 @@ def copies(instance: str, config: ModelConfig | None) -> int:
     return max((len(group.gpus) for group in named), default=1) or 1
 
 
+def group_of(instance: str) -> str:
+    """The name of the group of this instance, or its own where it has none (an auto-complete stub)."""
+    found = _INSTANCE.match(instance)
+    return instance if found is None else found["group"]
+
+
 def owner(arguments: StubArguments, models: ModelsLedger) -> ModelVersion | None:
     """Which loaded model version a stub serves; None for an auto-complete stub.
 

@@ -17,7 +17,7 @@ from probe.facts.processes import (
     ProcessState,
     Stub,
 )
-from probe.ledgers.models import ModelsLedger
+from probe.ledgers.models import ModelRecord, ModelsLedger
 from probe.ledgers.ownership import copies, likely_model, owner
 
 
@@ -215,8 +215,17 @@ class StubsLedger(msgspec.Struct, frozen=True, dict=True):
             since = record.since.mono if record.since is not None else 0.0
             undecided = record.state in (ModelState.LOADING, ModelState.UNKNOWN)
             return undecided and not death.believed and death.exit.observed.mono > since
+        if self._shrunk(death, record):
+            return False
         same = sum(each.stub.arguments.name == death.instance for each in self.of(death.model))
         return same < copies(death.instance, record.config)
+
+    def _shrunk(self, death: DeadStub, record: ModelRecord) -> bool:
+        # A change of the count alone removes instances in place and names those that are left anew in the
+        # configuration only: what was read of it since the exit calls for no more than there are.
+        expected = self.expected(record.key, record.config)
+        read = record.config_at is not None and record.config_at.mono > death.exit.observed.mono
+        return read and expected is not None and len(self.of(record.key)) >= expected
 
     def expected(self, model: ModelVersion, config: ModelConfig | None) -> int | None:
         """How many stubs the configuration calls for; None where it calls for none, or is not known.

@@ -16,7 +16,7 @@ from probe.facts.processes import Exit, ProcessId
 from probe.ledgers.families import FamiliesLedger, Member
 from probe.ledgers.kinds import WorkerKind, replaces
 from probe.ledgers.models import ModelRecord, ModelsLedger
-from probe.ledgers.ownership import copies
+from probe.ledgers.ownership import copies, group_of
 from probe.ledgers.stubs import LiveStub, StubsLedger
 
 SETTLED_LOOKS = 2
@@ -25,6 +25,8 @@ SETTLED_AFTER = 5.0
 """Seconds after which a child counts as settled too, where scans are far apart."""
 LATE_SETTLED_AFTER = 60.0
 """Seconds for a child that began when its model already served: most of those do one request's work."""
+DOUBT_AT_MOST = 60.0
+"""Seconds after which a stub that lost a worker is not ending any more, however many stubs there are."""
 DEAD_AT_MOST = 1000
 
 
@@ -60,6 +62,18 @@ class WorkersLedger(msgspec.Struct, frozen=True):
     def unexplained(self, process: ProcessId) -> bool:
         """Whether Triton has not yet said whether it had the model of this worker loaded after its exit."""
         return any(each.exit.id == process and not each.loaded for each in self.dead)
+
+    def configuration_wanted(self, process: ProcessId, models: ModelsLedger) -> bool:
+        """Whether the model's configuration was not read since the exit of this worker, which it may settle."""
+        return any(
+            each.exit.id == process and each.loaded and not _read_since(each, models.records.get(each.model))
+            for each in self.dead
+        )
+
+    @property
+    def doubtful(self) -> frozenset[str]:
+        """The models of which more must be learned before an exit is a death, or none."""
+        return frozenset(each.model.name for each in self.dead if not each.believed)
 
     def with_exit(self, event: Exit, member: Member, stubs: StubsLedger) -> WorkersLedger:
         """After a member ended."""
@@ -164,7 +178,8 @@ def _settled(dead: tuple[DeadWorker, ...], stubs: StubsLedger, models: ModelsLed
             and after.loaded
             and stubs.scanned is not None
             and stubs.scanned.mono >= each.exit.observed.mono
-            and not _makes_way(live, stubs, record)
+            and _read_since(each, record)
+            and _serves(each, live, stubs, record)
         )
         yield msgspec.structs.replace(after, believed=after.believed or sure)
 
@@ -183,14 +198,32 @@ def _after(death: DeadWorker, record: ModelRecord) -> DeadWorker | None:
     return msgspec.structs.replace(death, loaded=True) if served else None
 
 
-def _makes_way(live: LiveStub, stubs: StubsLedger, record: ModelRecord) -> bool:
-    """Whether its load may be ending in favour of another: a reload starts the new stubs first."""
+def _read_since(death: DeadWorker, record: ModelRecord | None) -> bool:
+    return (
+        record is not None
+        and record.config_at is not None
+        and record.config_at.mono > death.exit.observed.mono
+    )
+
+
+def _serves(death: DeadWorker, live: LiveStub, stubs: StubsLedger, record: ModelRecord) -> bool:
+    """Whether its stub is one of the present load, and none of a load that makes way for another.
+
+    A reload starts the new stubs first, and the configuration is the new load's before the old one is told to
+    end.  Where a change of the count alone removes instances in place (core, ``UpdateInstanceGroup``), which of
+    them has to go is not told, and their names mean nothing any more: as long as there are too many, any may.
+    """
     name, begun = live.stub.arguments.name, live.stub.process.id.start_ticks
-    serving = stubs.of(record.key)
-    same = [each.stub.process.id.start_ticks for each in serving if each.stub.arguments.name == name]
+    group = group_of(name)
+    called_for = (
+        sum(one.instances for one in record.config.groups if one.name == group) if record.config else 0
+    )
+    beside = [each.stub for each in stubs.of(record.key) if group_of(each.stub.arguments.name) == group]
+    same = [each.process.id.start_ticks for each in beside if each.arguments.name == name]
     wanted = copies(name, record.config)
-    if sum(start > begun for start in same) >= wanted:
+    if called_for == 0 or sum(start > begun for start in same) >= wanted:
+        return False
+    if len(beside) <= called_for or sum(start < begun for start in same) >= wanted:
         return True
-    # A reload may also name its instances anew; of those that have predecessors, it is surely the new load.
-    expected = stubs.expected(record.key, record.config)
-    return expected is not None and len(serving) > expected and sum(start < begun for start in same) < wanted
+    scanned = stubs.scanned.mono if stubs.scanned is not None else 0.0
+    return scanned - death.exit.observed.mono > DOUBT_AT_MOST

@@ -13,9 +13,6 @@ from probe.ledgers.kinds import named
 from probe.ledgers.orphans import Orphan
 from probe.ledgers.ownership import likely_version
 
-ORPHANED_AFTER = 10.0
-"""Seconds: an unload, or a Triton that ends, needs some to end all of its processes."""
-
 
 def judge(seen: Observation) -> Iterator[Claim]:
     """One claim for each instance that left something behind, also while no Triton is there."""
@@ -23,13 +20,12 @@ def judge(seen: Observation) -> Iterator[Claim]:
     if ledger.scanned is None:
         return
     left: dict[Subject, list[Orphan]] = {}
-    for each in ledger.orphans.values():
-        if ledger.scanned.mono - each.since.mono >= ORPHANED_AFTER:
-            model = likely_version(each.arguments)
-            subject = Subject(
-                SubjectKind.INSTANCE, model=model.name, version=model.version, instance=each.arguments.name
-            )
-            left.setdefault(subject, []).append(each)
+    for each in ledger.lasting:
+        model = likely_version(each.arguments)
+        subject = Subject(
+            SubjectKind.INSTANCE, model=model.name, version=model.version, instance=each.arguments.name
+        )
+        left.setdefault(subject, []).append(each)
     ignored = set(seen.settings.models.ignore)
     for subject, orphans in left.items():
         if subject.model not in ignored:
@@ -50,13 +46,13 @@ def _orphaned(seen: Observation, subject: Subject, orphans: list[Orphan], scanne
         whom, of = f"The stub process (pid {pid})", "tritonserver"
     else:
         whom, of = f"{named(first.process)} (pid {pid})", "stub"
-    more = f" and {len(others)} processes beside it" if others else ""
+    more = f" and {len(others)} more process{'es' if len(others) > 1 else ''}" if others else ""
     since = min(each.since.mono for each in orphans)
     pids = " ".join(str(each.process.id.pid) for each in orphans)
     return Claim(
         "StubOrphaned",
         subject,
-        f"{whom}{more} outlived its {of}, for {scanned.mono - since:.0f} s by now, and "
+        f"{whom}{more} outlived {'their' if others else 'its'} {of}, for {scanned.mono - since:.0f} s by now, and "
         f"{'hold' if others else 'holds'} {_mib(rss)}{on_gpu}.",
         "Restart the Triton container, which ends all of its processes; outside of a container, kill -9 "
         f"{pids}. Whoever starts tritonserver must reap it: to its stubs, a zombie is a living parent.",

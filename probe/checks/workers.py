@@ -34,14 +34,16 @@ def _dead(seen: Observation, record: ModelRecord, instance: str, deaths: list[De
     alive = len(seen.book.families.of(first.last.stub))
     others = len(deaths) - 1
     more = f", and {others} more ended" if others else ""
+    left = f"{alive or 'no'} other process{'es' if alive > 1 else ''} of the same stub"
     reload = seen.reload_remedy(record.key.name)
     remedy = f"{memory_remedy(seen, process.rss_bytes)} Then: {reload}" if cause.oom else reload
     return Claim(
         "WorkerDead",
         Subject(SubjectKind.INSTANCE, model=record.key.name, version=record.key.version, instance=instance),
         f"Its worker {named(process)} (pid {process.id.pid}) exited, {cause.says}{more}, while the model stayed "
-        f"loaded; {alive} other workers of it run. Its stub (pid {first.last.stub.pid}) lives and Triton still says "
-        "that the model is ready, but requests that need the worker fail or wait.",
+        f"loaded; {left} {'run on' if alive > 1 else 'runs on' if alive else 'is left'}. The stub (pid "
+        f"{first.last.stub.pid}) lives and Triton still says that the model is ready, but requests that need the "
+        "worker fail or wait.",
         remedy,
         first.exit.observed,
         {

@@ -206,7 +206,7 @@ class Engine:
     async def _scan_after(self, moment: Instant) -> None:
         async with self._scanning:
             scanned = self._book.stubs.scanned
-            if scanned is None or scanned.mono <= moment.mono:
+            if scanned is None or scanned.mono < moment.mono:
                 await self._scan()
 
     async def _scan(self) -> None:
@@ -242,7 +242,10 @@ class Engine:
         frozen = {key for key, each in after.stubs.live.items() if each.stopped_since is not None}
         thawed = {key for key, each in before.stubs.live.items() if each.stopped_since is not None}
         mourned = before.workers.dead != after.workers.dead
-        if changed or frozen != thawed or mourned or not before.server.seen:
+        left = {each.process.id for each in before.orphans.lasting} ^ {
+            each.process.id for each in after.orphans.lasting
+        }
+        if changed or frozen != thawed or mourned or left or not before.server.seen:
             self._stirred.ring()
 
     def _watch_exits(self) -> None:
@@ -313,7 +316,6 @@ class Engine:
         if self._book.workers.model_of(event.id) is not None and not self._ready(model):
             await self._look_at_triton()
         self._stirred.ring()
-        self._wake["processes"].ring()
         self._wake["triton"].ring()
 
     async def _ask_for_worker(self, event: Exit, model: ModelVersion) -> None:

@@ -63,8 +63,8 @@ class KillsLedger(msgspec.Struct, frozen=True):
     waiting: tuple[Exit, ...] = ()
 
     def told_since(self, moment: Instant) -> bool:
-        """Whether the count was looked at after this moment."""
-        return self.last is not None and self.last.observed.mono > moment.mono
+        """Whether a look at the count has begun since this moment."""
+        return self.last is not None and self.last.observed.mono >= moment.mono
 
     def with_exit(self, event: Exit) -> tuple[KillsLedger, Exit]:
         """After an exit; it comes back with the kill that explains it, where one was already counted."""
@@ -75,6 +75,9 @@ class KillsLedger(msgspec.Struct, frozen=True):
         if found is not None:
             rises = tuple(each.claimed() if each is found else each for each in self.rises)
             return msgspec.structs.replace(self, rises=rises), _explained(event, found.told())
+        if self.told_since(event.observed):
+            # A look after it showed no kill that is left for it: what comes later is another's.
+            return self, event
         others = tuple(each for each in self.waiting if each.id != event.id)
         return msgspec.structs.replace(self, waiting=(*others, event)[-WAITING_AT_MOST:]), event
 

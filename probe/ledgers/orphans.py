@@ -8,6 +8,9 @@ from probe.facts.instants import Instant
 from probe.facts.processes import Process, ProcessId, ProcessReading, StubArguments
 from probe.ledgers.families import FamiliesLedger
 
+ORPHANED_AFTER = 10.0
+"""Seconds: an unload, or a Triton that ends, needs some to end all of its processes."""
+
 
 class Orphan(msgspec.Struct, frozen=True):
     """A process that nobody has use for any more, as last seen.
@@ -27,6 +30,14 @@ class OrphansLedger(msgspec.Struct, frozen=True):
 
     orphans: dict[ProcessId, Orphan] = {}
     scanned: Instant | None = None
+
+    @property
+    def lasting(self) -> tuple[Orphan, ...]:
+        """Those that have been orphans for so long that nobody is ending them."""
+        if self.scanned is None:
+            return ()
+        until = self.scanned.mono - ORPHANED_AFTER
+        return tuple(each for each in self.orphans.values() if each.since.mono <= until)
 
     def with_scan(self, reading: ProcessReading, families: FamiliesLedger) -> OrphansLedger:
         """After a scan; ``families`` are those after it."""

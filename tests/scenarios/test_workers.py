@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Callable
-from pathlib import Path
 
 from probe.facts.gates import Gate
 from probe.sandbox.daemon import CLOSED, OPEN, Daemon

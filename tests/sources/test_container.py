@@ -34,7 +34,12 @@ V2_FILES = {
 }
 V2_READ = (
     MemoryUse(
-        Limit(8 * GIB, "/sys/fs/cgroup/memory.max"), 3 * GIB, 2 * GIB, 4 * GIB, oom_kills=2, stall_seconds=2.5,
+        Limit(8 * GIB, "/sys/fs/cgroup/memory.max"),
+        3 * GIB,
+        2 * GIB,
+        4 * GIB,
+        oom_kills=2,
+        stall_seconds=2.5,
         oom_kills_path="/sys/fs/cgroup/memory.events",
     ),
     CpuUse(Limit(1.5, "/sys/fs/cgroup/cpu.max"), 61.0, 0.5),

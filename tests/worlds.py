@@ -80,12 +80,18 @@ def process(
     ticks: int = 10,
     start: int | None = None,
     frozen: str = "",
+    title: str = "",
 ) -> Process:
     """One process; its start time follows from its pid unless given; ``frozen`` is the cgroup that holds it."""
     begun = pid * 10 if start is None else start
     shown = ProcessState.FROZEN if frozen else state
     started = START.wall - 100 + begun / 1e6
-    return Process(ProcessId(pid, begun), parent, name, shown, rss, ticks, started, frozen)
+    return Process(ProcessId(pid, begun), parent, name, shown, rss, ticks, started, frozen, title)
+
+
+def worker(pid: int, title: str = "VLLM::EngineCore", **of_process: Any) -> Process:  # noqa: ANN401
+    """A process below a stub, with the first 15 letters of its title as its name unless given."""
+    return process(pid, **{"name": title[:15], "title": title, "rss": GIB, **of_process})
 
 
 def server(
@@ -114,13 +120,13 @@ def stub(
     path: str | None = None,
     region: str | None = None,
     runtime: str = "DEFAULT",
-    workers: Iterable[int] = (),
+    workers: Iterable[int | Process] = (),
     shm: int | None = MIB,
     **of_process: Any,  # noqa: ANN401
 ) -> Stub:
     """A stub process of the instance ``name``; the model is the name without ``_<group>_<i>`` unless given.
 
-    ``workers`` are the pids of processes below it; the rest goes to :func:`process`.
+    ``workers`` are processes below it, a bare pid being a vLLM engine's; the rest goes to :func:`process`.
     """
     owner = model or name.rsplit("_", 2)[0]
     return Stub(
@@ -134,7 +140,7 @@ def stub(
             name=name,
             runtime_dir=runtime,
         ),
-        tuple(process(worker, parent=pid, name="VLLM::EngineCor") for worker in workers),
+        tuple(worker(each, parent=pid) if isinstance(each, int) else each for each in workers),
         shm,
     )
 
@@ -240,6 +246,8 @@ class World(msgspec.Struct, frozen=True):
     rows: tuple[ModelStatistics, ...] = ()
     configs: tuple[ModelConfig, ...] = ()
     stubs: tuple[Stub, ...] = ()
+    left: tuple[Process, ...] = ()
+    """What outlived the stub that it was below, or its parent there."""
 
     # What the probe sees next.  What is not given is as it was.
 
@@ -251,9 +259,13 @@ class World(msgspec.Struct, frozen=True):
             self.stubs,
             other_servers=others,
             existing_pids=frozenset(existing),
+            kept=tuple(each for each in self._below() if each.id in self.book.families.members),
             scanned=1 + len(self.stubs),
         )
         return self._after(self.book.with_processes(reading))
+
+    def _below(self) -> tuple[Process, ...]:
+        return (*(each for one in self.stubs for each in one.descendants), *self.left)
 
     def polls(self, **reading: Any) -> World:  # noqa: ANN401
         """Triton is polled and answers what this world's rows say, unless the reading says otherwise."""
@@ -299,6 +311,20 @@ class World(msgspec.Struct, frozen=True):
         gone = next(each for each in self.stubs if who in (each.arguments.name, each.process.id.pid))
         left = tuple(each for each in self.stubs if each is not gone)
         return self.tells_exit(gone.process.id, signal=signal, code=code).having(stubs=left)
+
+    def worker_exits(self, pid: int, *, signal: int | None = None, code: int | None = None) -> World:
+        """The kernel tells that this process, below a stub or left by one, exited."""
+        gone = next(each for each in self._below() if each.id.pid == pid)
+        return self.tells_exit(gone.id, signal=signal, code=code).without_worker(pid)
+
+    def says(self, name: str) -> World:
+        """Triton is asked, for the sake of an exit, which versions of this model it has loaded."""
+        loaded = tuple(each.key for each in self.rows if each.key.name == name)
+        return self._after(self.book.with_word(name, loaded, self.now))
+
+    def explains(self, name: str) -> World:
+        """All that the engine does for the exit of a worker of this model: scan, ask, read its configuration."""
+        return self.scans().says(name).asks(index=None)
 
     def tells_exit(self, who: ProcessId, *, signal: int | None = None, code: int | None = None) -> World:
         """The kernel tells that this process exited, whatever is here."""
@@ -370,6 +396,30 @@ class World(msgspec.Struct, frozen=True):
     def without_stub(self, *pids: int) -> World:
         """Without the stubs of these pids, and nobody told."""
         return self.having(stubs=tuple(each for each in self.stubs if each.process.id.pid not in pids))
+
+    def with_worker(self, pid: int, *workers: Process) -> World:
+        """These processes below the stub of this pid, in place of those of the same pids."""
+        (of,) = (each for each in self.stubs if each.process.id.pid == pid)
+        named = {each.id.pid for each in workers}
+        kept = (each for each in of.descendants if each.id.pid not in named)
+        return self.with_stub(msgspec.structs.replace(of, descendants=(*kept, *workers)))
+
+    def without_worker(self, *pids: int) -> World:
+        """Without the processes of these pids below stubs or left by them, and nobody told."""
+        return self.having(
+            stubs=tuple(
+                msgspec.structs.replace(
+                    one, descendants=tuple(each for each in one.descendants if each.id.pid not in pids)
+                )
+                for one in self.stubs
+            ),
+            left=tuple(each for each in self.left if each.id.pid not in pids),
+        )
+
+    def adopted(self, *pids: int) -> World:
+        """These processes below stubs lost their parent: they run on, and no tree leads to them."""
+        moved = tuple(each for each in self._below() if each.id.pid in pids)
+        return self.without_worker(*pids).having(left=(*self.left, *moved))
 
     def without_model(self, *names: str) -> World:
         """Triton no longer has these models; their stubs still run."""

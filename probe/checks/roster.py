@@ -12,6 +12,7 @@ from probe.checks import (
     failing,
     models,
     nvml,
+    orphans,
     pace,
     placement,
     server,
@@ -19,6 +20,7 @@ from probe.checks import (
     stalls,
     stubs,
     visibility,
+    workers,
 )
 from probe.checks.observation import Observation
 from probe.facts.findings import Claim
@@ -34,6 +36,8 @@ CHECKS: tuple[Callable[[Observation], Iterator[Claim]], ...] = (
     control.judge,
     models.judge,
     stubs.judge,
+    workers.judge,
+    orphans.judge,
     ensembles.judge,
     stalls.judge,
     failing.judge,

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import signal
 from collections.abc import Iterator
 
 import msgspec
 
+from probe.checks.causes import Cause, cause_of, memory_remedy
 from probe.checks.observation import Observation
 from probe.facts.findings import Claim, Scalar, Subject, SubjectKind
 from probe.facts.gates import Gate
 from probe.facts.instants import Instant
-from probe.facts.processes import Exit, ProcessState
+from probe.facts.processes import ProcessState
 from probe.facts.releases import semantics
 from probe.ledgers.models import ModelRecord
 from probe.ledgers.stubs import DeadStub, LiveStub
@@ -83,21 +83,25 @@ def _dead(seen: Observation, record: ModelRecord, death: DeadStub) -> Claim:
         # Stubs of a reload that serves nobody yet may be there too.
         alive = max(0, min(alive, expected - len(believed_deaths(seen, record))))
     comes_back = _restarted(seen, record)
+    cause = cause_of(seen, death.exit)
+    cure = _BY_REQUEST if comes_back else seen.reload_remedy(record.key.name)
+    if cause.oom:
+        cure = f"{memory_remedy(seen, death.last.process.rss_bytes)} Then: {cure}"
     says = "says so too" if record.told_ready is False else "still says that the model is ready"
     share = f"{alive} of {expected} instances are left" if expected is not None else f"{alive} are left"
     return Claim(
         "StubDead",
         _instance(record, death.instance),
-        f"Its stub process (pid {death.id.pid}) exited, {_cause(death.exit)}, while the model stayed loaded; "
+        f"Its stub process (pid {death.id.pid}) exited, {cause.says}, while the model stayed loaded; "
         f"{share}. Triton {says}, and "
         + (
             "starts the stub again with the next request that the instance gets."
             if comes_back
             else "the dead instance's share of requests fails."
         ),
-        _BY_REQUEST if comes_back else seen.reload_remedy(record.key.name),
+        cure,
         death.exit.observed,
-        _evidence(seen, death, alive, expected),
+        _evidence(seen, death, cause, alive, expected),
         # Only where Triton is known never to start it again is a restart the cure.
         spares=frozenset() if comes_back is False else frozenset((Gate.LIVE,)),
         event_at=death.exit.observed,
@@ -112,31 +116,19 @@ def _restarted(seen: Observation, record: ModelRecord) -> bool | None:
     return None if meaning is None else meaning.restarts_stubs
 
 
-def _evidence(seen: Observation, death: DeadStub, alive: int, expected: int | None) -> dict[str, Scalar]:
+def _evidence(
+    seen: Observation, death: DeadStub, cause: Cause, alive: int, expected: int | None
+) -> dict[str, Scalar]:
     stub, container = death.last, seen.book.container
     return {
         "pid": death.id.pid,
-        "cause": _cause(death.exit),
-        "signal": death.exit.signal,
-        "exit_code": death.exit.code,
+        **cause.evidence(death.exit),
         "instances_alive": alive,
         "instances_expected": expected,
         "last_rss_bytes": stub.process.rss_bytes,
         "shm_region": stub.arguments.shm_region,
         "container_oom_kills": container.memory.oom_kills if container is not None else None,
     }
-
-
-def _cause(event: Exit) -> str:
-    if event.signal is not None:
-        try:
-            name = signal.Signals(event.signal).name
-        except ValueError:
-            name = f"signal {event.signal}"
-        return f"killed by {name}"
-    if event.code is not None:
-        return f"with exit code {event.code}"
-    return "for a cause that the kernel does not tell here"
 
 
 def _stopped_long(stub: LiveStub) -> bool:

@@ -22,14 +22,15 @@ from probe.facts.canaries import CanaryOrder, CanaryOutcome, CanaryResult
 from probe.facts.instants import Instant
 from probe.facts.models import ModelState, ModelVersion
 from probe.facts.nvml import NvmlState
-from probe.facts.processes import Exit, ProcessId
+from probe.facts.processes import Exit
 from probe.facts.status import Snapshot
-from probe.facts.triton import CallFailure, Failure, TritonReading
+from probe.facts.triton import CallFailure, Failure, Inquiry, TritonReading
 from probe.kits.clocks import now
 from probe.kits.errands import Errand, OutstandingError
 from probe.kits.tasks import Bell
 from probe.ledgers.book import Book, age
 from probe.ledgers.evidence import listed_pids
+from probe.ledgers.kills import suspicious
 from probe.settings import Settings
 
 SCAN_INTERVAL = 2.0
@@ -90,6 +91,8 @@ class Engine:
         )
         self._scanner = Errand("scan-processes")
         self._reader = Errand("read-container")
+        # Of each, one at a time: who waits for a look that is under way may find that it needs none any more.
+        self._scanning, self._reading, self._asking = asyncio.Lock(), asyncio.Lock(), asyncio.Lock()
         self._exits: ExitEye | None = None
         self._explaining: set[asyncio.Task[None]] = set()
         self._changed: frozenset[str] = frozenset()
@@ -202,7 +205,7 @@ class Engine:
         self._track("triton", began, ok=ok, delivered=delivered, error=error)
         before = self._book
         self._book = before.with_poll(reading)
-        suspects = self._publisher.suspects | self._changed
+        suspects = self._publisher.suspects | self._changed | self._book.workers.doubtful
         self._changed = frozenset()
         inquiry = agenda(self._book, self._settings, suspects, self._clock())
         if reading.live and inquiry:
@@ -252,12 +255,23 @@ class Engine:
             await self._wake["processes"].wait(min(SCAN_INTERVAL, self._settings.interval))
 
     async def _look_at_processes(self) -> None:
+        async with self._scanning:
+            await self._scan()
+
+    async def _scan_after(self, moment: Instant) -> None:
+        async with self._scanning:
+            scanned = self._book.stubs.scanned
+            if scanned is None or scanned.mono < moment.mono:
+                await self._scan()
+
+    async def _scan(self) -> None:
         began = self._clock()
         # Of the last good look: while NVML fails, its pids must stay known for the next good one.
         good = self._book.evidence.good
         asked = listed_pids(good) if good is not None else frozenset()
+        kept = tuple(self._book.families.members)
         try:
-            reading = await self._scanner.run(lambda: self._eyes.processes.scan(asked), SCAN_DEADLINE)
+            reading = await self._scanner.run(lambda: self._eyes.processes.scan(asked, kept), SCAN_DEADLINE)
         except OSError as error:  # an OutstandingError too: nothing was learned
             self._track("processes", began, ok=False, delivered=False, error=str(error))
             return
@@ -282,17 +296,19 @@ class Engine:
             self._wake["triton"].ring()
         frozen = {key for key, each in after.stubs.live.items() if each.stopped_since is not None}
         thawed = {key for key, each in before.stubs.live.items() if each.stopped_since is not None}
-        if changed or frozen != thawed or not before.server.seen:
+        mourned = before.workers.dead != after.workers.dead
+        left = {each.process.id for each in before.orphans.lasting} ^ {
+            each.process.id for each in after.orphans.lasting
+        }
+        if changed or frozen != thawed or mourned or left or not before.server.seen:
             self._stirred.ring()
 
     def _watch_exits(self) -> None:
         if self._exits is None:
             self._exits = self._eyes.exits(self._on_exit)
-        wanted: set[ProcessId] = set(self._book.stubs.live)
         server = self._book.server
-        if server.process is not None and server.gone is None:
-            wanted.add(server.process)
-        self._exits.watch(wanted)
+        ours = (server.process,) if server.process is not None and server.gone is None else ()
+        self._exits.watch((*ours, *self._book.stubs.live, *self._book.families.members))
 
     def _on_exit(self, event: Exit) -> None:
         before = self._book
@@ -301,7 +317,9 @@ class Engine:
             self._stirred.ring()
             self._wake["triton"].ring()
             return
-        task = asyncio.get_running_loop().create_task(self._explain(event), name=f"explain-{event.id.pid}")
+        model = self._book.workers.model_of(event.id)
+        work = self._explain(event) if model is None else self._explain_worker(event, model)
+        task = asyncio.get_running_loop().create_task(work, name=f"explain-{event.id.pid}")
         self._explaining.add(task)
         task.add_done_callback(self._explaining.discard)
 
@@ -310,12 +328,12 @@ class Engine:
         death = next((each for each in self._book.stubs.dead if each.id == event.id), None)
         if death is None or death.model is None:
             return
-        violent = bool(event.signal or event.code)
-        answer: tuple[Instant, tuple[Any, ...]] | CallFailure | None = None
+        violent = event.violent
         # Beyond its time Triton's word comes with the next poll.
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(VIOLENT_PATIENCE if violent else self._settings.triton.timeout):
-                answer = await self._eyes.triton.still_ready(death.model.name)
+        patience = VIOLENT_PATIENCE if violent else self._settings.triton.timeout
+        answer, _ = await asyncio.gather(
+            self._still_ready(death.model.name, patience), self._count_kills(event)
+        )
         if isinstance(answer, tuple):
             observed, versions = answer
             if death.model not in versions:
@@ -325,13 +343,65 @@ class Engine:
                     # It became ready after the last poll, of which its death must first be told.
                     await self._look_at_triton()
                 self._book = self._book.believing(event.id)
-            # Else it may be the old stub of a reload, during which Triton never says "not ready": the scan
-            # and the poll that are rung for below tell whether a new one has taken its place.
+            else:
+                # It may be the old stub of a reload, during which Triton never says "not ready": the scan and
+                # the poll that are rung for below tell whether a new one has taken its place.  Or its group
+                # was made smaller in place, which the configuration tells.
+                await self._ask_configuration(death.model)
         elif violent and not _going(answer):
             self._book = self._book.believing(event.id)
         self._stirred.ring()
         self._wake["processes"].ring()
         self._wake["triton"].ring()
+
+    async def _still_ready(
+        self, name: str, patience: float
+    ) -> tuple[Instant, tuple[ModelVersion, ...]] | CallFailure | None:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(patience):
+                return await self._eyes.triton.still_ready(name)
+        return None
+
+    async def _explain_worker(self, event: Exit, model: ModelVersion) -> None:
+        # Was it a death, or does its model end it while it is unloaded or reloaded?  A scan tells whether its
+        # stub lives and serves, and Triton whether it still has the model.
+        await asyncio.gather(
+            self._scan_after(event.observed), self._ask_for_worker(event, model), self._count_kills(event)
+        )
+        if self._book.workers.model_of(event.id) is not None and not self._ready(model):
+            await self._look_at_triton()
+        self._stirred.ring()
+        self._wake["triton"].ring()
+
+    async def _ask_for_worker(self, event: Exit, model: ModelVersion) -> None:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(self._settings.triton.timeout), self._asking:
+                # Of many workers that end together, one asks for all.
+                if self._book.workers.unexplained(event.id):
+                    answer = await self._eyes.triton.still_ready(model.name)
+                    if isinstance(answer, tuple):
+                        observed, versions = answer
+                        self._book = self._book.with_word(model.name, versions, observed)
+                if self._book.workers.configuration_wanted(event.id, self._book.models):
+                    await self._ask_configuration(model)
+
+    async def _ask_configuration(self, model: ModelVersion) -> None:
+        inquiry = Inquiry(configs=(model,))
+        answers = await self._eyes.triton.inquire(inquiry, budget=self._settings.triton.timeout)
+        self._book = self._book.with_answers(answers)
+
+    async def _count_kills(self, event: Exit) -> None:
+        # Whether the kernel killed it for want of memory shows in the container's count, at this moment.
+        server = self._book.server
+        if not suspicious(event) or server.process is None or server.gone is not None:
+            return
+        pid = server.process.pid
+        # A reader that is busy, or broken, brings no sample; the regular look says so.
+        with contextlib.suppress(Exception):
+            async with asyncio.timeout(VIOLENT_PATIENCE), self._reading:
+                if not self._book.kills.told_since(event.observed):
+                    reading = await self._reader.run(lambda: self._eyes.container.look(pid), VIOLENT_PATIENCE)
+                    self._book = self._book.with_container(reading)
 
     def _ready(self, model: ModelVersion) -> bool:
         record = self._book.models.records.get(model)
@@ -368,7 +438,8 @@ class Engine:
         server = self._book.server
         pid = server.process.pid if server.process is not None and server.gone is None else None
         try:
-            reading = await self._reader.run(lambda: self._eyes.container.look(pid), SCAN_DEADLINE)
+            async with self._reading:
+                reading = await self._reader.run(lambda: self._eyes.container.look(pid), SCAN_DEADLINE)
         except OutstandingError as error:
             self._track("container", began, ok=False, delivered=False, error=str(error))
             return
@@ -405,7 +476,15 @@ def _told(book: Book) -> tuple[object, ...]:
         server.http_refusals > 1,
     )
     failed = tuple((each.call, each.failure) for each in server.last.failures) if server.last else ()
-    return said, failed, states, models.asked is None, models.index_at is None, book.stubs.dead
+    return (
+        said,
+        failed,
+        states,
+        models.asked is None,
+        models.index_at is None,
+        book.stubs.dead,
+        book.workers.dead,
+    )
 
 
 def _grade(reading: TritonReading) -> tuple[bool, bool, str | None]:

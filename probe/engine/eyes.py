@@ -63,8 +63,8 @@ class NvmlEye(Protocol):
 class ProcessEye(Protocol):
     """Scans processes; blocking."""
 
-    def scan(self, asked: Iterable[int] = ()) -> ProcessReading:
-        """One scan."""
+    def scan(self, asked: Iterable[int] = (), kept: Iterable[ProcessId] = ()) -> ProcessReading:
+        """One scan; ``asked`` are pids to look up beside, ``kept`` processes to find again."""
         ...
 
 

@@ -157,7 +157,6 @@ _ALL = (
         _CRITICAL,
         Action.RELOAD_MODEL,
         (_ready(), _live(60)),
-        judged=False,
     ),
     Reason(
         "InstancesMissing",
@@ -168,10 +167,9 @@ _ALL = (
     ),
     Reason(
         "StubOrphaned",
-        "A stub without a live tritonserver above it holds memory.",
+        "A stub without a live tritonserver above it, or a worker without its stub, holds memory.",
         _WARNING,
         Action.RESTART_CONTAINER,
-        judged=False,
     ),
     Reason(
         "ModelStalled",

@@ -18,7 +18,8 @@ class MemoryUse(msgspec.Struct, frozen=True):
     """Memory of the container in bytes.
 
     ``limit`` is the smallest on the way to the root; ``working_set_bytes`` is use less inactive file
-    cache, as the kubelet counts it; ``oom_kills`` counts since the cgroup was made.
+    cache, as the kubelet counts it; ``oom_kills`` counts since the cgroup was made, and was read at
+    ``oom_kills_path``, as Triton's container calls it.
     """
 
     limit: Limit | None = None
@@ -27,6 +28,7 @@ class MemoryUse(msgspec.Struct, frozen=True):
     peak_bytes: int | None = None
     oom_kills: int | None = None
     stall_seconds: float | None = None
+    oom_kills_path: str = ""
 
 
 class CpuUse(msgspec.Struct, frozen=True):

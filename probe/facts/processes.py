@@ -53,6 +53,7 @@ class Process(msgspec.Struct, frozen=True):
 
     ``cpu_ticks`` is user and system time in clock ticks; ``started_at`` seconds since the Unix epoch;
     ``frozen_cgroup`` the cgroup whose freezer holds it, by its path as the kernel names it to us, else empty.
+    ``title`` is the command line in one line, cut off at some length; it is read of what runs below a stub.
     """
 
     id: ProcessId
@@ -63,6 +64,7 @@ class Process(msgspec.Struct, frozen=True):
     cpu_ticks: int
     started_at: float
     frozen_cgroup: str = ""
+    title: str = ""
 
     @property
     def paused(self) -> bool:
@@ -132,12 +134,34 @@ class ExitCause(enum.StrEnum):
     UNKNOWN = "unknown"
 
 
+class OomCount(msgspec.Struct, frozen=True):
+    """What the container's count of OOM kills did around an exit.
+
+    ``path`` is the file that it was read from, ``before`` and ``after`` the figures around the exit; both
+    are the same where no kill is left to explain it.  ``seen`` is the later look.
+    """
+
+    path: str
+    before: int
+    after: int
+    seen: Instant
+
+    @property
+    def rose(self) -> bool:
+        """Whether the kernel killed for want of memory at that moment."""
+        return self.after > self.before
+
+
 class Exit(msgspec.Struct, frozen=True):
-    """A watched process ended.  ``status`` is the wait status where the kernel told it, else None."""
+    """A watched process ended.  ``status`` is the wait status where the kernel told it, else None.
+
+    ``oom`` is None as long as the count of OOM kills was not read both before and after it.
+    """
 
     id: ProcessId
     observed: Instant
     status: int | None = None
+    oom: OomCount | None = None
 
     @property
     def signal(self) -> int | None:
@@ -149,12 +173,23 @@ class Exit(msgspec.Struct, frozen=True):
         """Its exit code, or None where it was killed or nothing is known."""
         return self.status >> 8 & 0xFF if self.status is not None and not self.status & 0x7F else None
 
+    @property
+    def violent(self) -> bool:
+        """Whether it is known to have been killed, or to have failed."""
+        return bool(self.signal or self.code)
+
+    @property
+    def oom_killed(self) -> bool:
+        """Whether the count of OOM kills rose for it, and nothing says that it ended in another way."""
+        return self.oom is not None and self.oom.rose and self.signal in (None, 9) and self.code is None
+
 
 class ProcessReading(msgspec.Struct, frozen=True):
     """Every process that belongs to a Triton in our pid namespace, in one scan of ``/proc``.
 
     ``server`` is None where none was seen.  ``stubs`` include those whose server is gone.
-    ``existing_pids`` answers, of the pids that the caller asked about, which exist here at all.
+    ``existing_pids`` answers, of the pids that the caller asked about, which exist here at all; ``kept``
+    are the processes that it asked about and that are still here, zombies too, whoever their parent is now.
     """
 
     observed: Instant
@@ -162,5 +197,6 @@ class ProcessReading(msgspec.Struct, frozen=True):
     stubs: tuple[Stub, ...] = ()
     other_servers: int = 0
     existing_pids: frozenset[int] = frozenset()
+    kept: tuple[Process, ...] = ()
     initial_namespace: bool = False
     scanned: int = 0

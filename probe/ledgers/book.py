@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import msgspec
 
 from probe.facts.canaries import CanaryOrder, CanaryOutcome, CanaryResult
@@ -14,9 +16,13 @@ from probe.facts.triton import InquiryReading, TritonReading
 from probe.ledgers.activity import Activity
 from probe.ledgers.canaries import CanariesLedger
 from probe.ledgers.evidence import EvidenceLedger
+from probe.ledgers.families import FamiliesLedger
+from probe.ledgers.kills import KillsLedger
 from probe.ledgers.models import ModelsLedger
+from probe.ledgers.orphans import OrphansLedger
 from probe.ledgers.server import ServerLedger
 from probe.ledgers.stubs import StubsLedger
+from probe.ledgers.workers import WorkersLedger
 
 
 class Book(msgspec.Struct, frozen=True):
@@ -26,6 +32,10 @@ class Book(msgspec.Struct, frozen=True):
     models: ModelsLedger = ModelsLedger()
     stubs: StubsLedger = StubsLedger()
     activity: Activity = Activity()
+    families: FamiliesLedger = FamiliesLedger()
+    workers: WorkersLedger = WorkersLedger()
+    orphans: OrphansLedger = OrphansLedger()
+    kills: KillsLedger = KillsLedger()
     canaries: CanariesLedger = CanariesLedger()
     evidence: EvidenceLedger = EvidenceLedger()
     processes: ProcessReading | None = None
@@ -35,43 +45,81 @@ class Book(msgspec.Struct, frozen=True):
         """After a scan of processes."""
         book = self._turned(self.server.with_processes(reading))
         stubs = book.stubs.with_scan(reading, book.models)
-        activity = book.activity.with_scan(reading)
-        return _of_this_load(msgspec.structs.replace(book, stubs=stubs, activity=activity, processes=reading))
+        families = book.families.with_scan(reading, stubs, book.models)
+        workers = book.workers.with_scan(reading.observed, families, stubs).settled(stubs, book.models)
+        before = _exits(self.stubs, self.workers)
+        after = msgspec.structs.replace(
+            book,
+            stubs=stubs,
+            families=families,
+            workers=workers,
+            orphans=book.orphans.with_scan(reading, families),
+            activity=book.activity.with_scan(reading),
+            processes=reading,
+        )
+        missed = (each for process, each in _exits(stubs, workers).items() if process not in before)
+        return _of_this_load(after._counting(*missed))  # noqa: SLF001
 
     def with_exit(self, event: Exit) -> Book:
         """After the kernel told of an exit."""
         server = self.server.with_exit(event)
         stubs = self.stubs.with_exit(event, self.models)
-        return msgspec.structs.replace(self, server=server, stubs=stubs)
+        member = self.families.known(event.id)
+        workers = self.workers.told(event)
+        if member is not None:
+            workers = workers.with_exit(event, member, stubs)
+        after = msgspec.structs.replace(
+            self,
+            server=server,
+            stubs=stubs,
+            families=self.families.with_exit(event),
+            workers=workers.settled(stubs, self.models),
+        )
+        return after._counting(event) if member is not None or event.id in self.stubs.live else after  # noqa: SLF001
+
+    def _counting(self, *exits: Exit) -> Book:
+        # What the count of OOM kills says of these exits, as far as it was read.
+        kills, told = self.kills, []
+        for each in exits:
+            kills, explained = kills.with_exit(each)
+            told.append(explained)
+        return self._explained(kills, told)
+
+    def _explained(self, kills: KillsLedger, exits: Iterable[Exit]) -> Book:
+        stubs, workers = self.stubs, self.workers
+        for each in exits:
+            stubs, workers = stubs.told(each), workers.told(each)
+        return msgspec.structs.replace(self, kills=kills, stubs=stubs, workers=workers)
 
     def with_poll(self, reading: TritonReading) -> Book:
         """After a poll of Triton.  What a dead or earlier server answered teaches nothing of its models."""
         book = self._turned(self.server.with_poll(reading))
         if book.server.last is not reading or book.server.gone is not None:
             return book
-        models = book.models.with_poll(reading)
-        return _of_this_load(
-            msgspec.structs.replace(book, models=models, stubs=book.stubs.with_models(models))
-        )
+        return book.with_models(book.models.with_poll(reading))
 
     def with_answers(self, reading: InquiryReading) -> Book:
         """After an inquiry."""
         began = self.server.began
         if self.server.gone is not None or (began is not None and reading.observed.mono < began.mono):
             return self
-        models = self.models.with_answers(reading)
-        return msgspec.structs.replace(self, models=models, stubs=self.stubs.with_models(models))
+        return self.with_models(self.models.with_answers(reading))
 
     def with_models(self, models: ModelsLedger) -> Book:
-        """After single models were asked about."""
-        return _of_this_load(
-            msgspec.structs.replace(self, models=models, stubs=self.stubs.with_models(models))
-        )
+        """After more was learned of models."""
+        stubs = self.stubs.with_models(models)
+        workers = self.workers.settled(stubs, models)
+        return _of_this_load(msgspec.structs.replace(self, models=models, stubs=stubs, workers=workers))
 
     def believing(self, *exited: ProcessId) -> Book:
         """After Triton had its time to explain these exits."""
         stubs = self.stubs.believing(*exited).settled(self.models)
         return msgspec.structs.replace(self, stubs=stubs)
+
+    def with_word(self, name: str, versions: Iterable[ModelVersion], observed: Instant) -> Book:
+        """After Triton said which versions of a model it had loaded at this moment, asked for a worker's exit."""
+        workers = self.workers.with_word(name, versions, observed)
+        return msgspec.structs.replace(self, workers=workers.settled(self.stubs, self.models))
 
     def sending(self, order: CanaryOrder) -> Book:
         """While this canary is out: what Triton counts for it is nobody's traffic."""
@@ -94,8 +142,9 @@ class Book(msgspec.Struct, frozen=True):
         return msgspec.structs.replace(self, evidence=evidence)
 
     def with_container(self, reading: ContainerReading) -> Book:
-        """After a look at the container."""
-        return msgspec.structs.replace(self, container=reading)
+        """After a look at the container; its count of OOM kills may explain exits."""
+        kills, told = self.kills.with_reading(reading)
+        return msgspec.structs.replace(self, container=reading)._explained(kills, told)  # noqa: SLF001
 
     def _turned(self, server: ServerLedger) -> Book:
         # A new epoch drops every verdict about the old server; counters go on.
@@ -106,10 +155,17 @@ class Book(msgspec.Struct, frozen=True):
             server=server,
             models=self.models.forgotten(),
             stubs=self.stubs.forgotten(),
+            workers=WorkersLedger(),
+            kills=KillsLedger(),
             canaries=self.canaries.forgotten(),
             evidence=self.evidence.forgotten(),
             container=None,
         )
+
+
+def _exits(stubs: StubsLedger, workers: WorkersLedger) -> dict[ProcessId, Exit]:
+    exits = (*(each.exit for each in stubs.dead), *(each.exit for each in workers.dead))
+    return {each.id: each for each in exits}
 
 
 def age(now: Instant, then: Instant | None) -> float | None:

@@ -18,6 +18,12 @@ def copies(instance: str, config: ModelConfig | None) -> int:
     return max((len(group.gpus) for group in named), default=1) or 1
 
 
+def group_of(instance: str) -> str:
+    """The name of the group of this instance, or its own where it has none (an auto-complete stub)."""
+    found = _INSTANCE.match(instance)
+    return instance if found is None else found["group"]
+
+
 def owner(arguments: StubArguments, models: ModelsLedger) -> ModelVersion | None:
     """Which loaded model version a stub serves; None for an auto-complete stub.
 
@@ -48,8 +54,13 @@ def owner(arguments: StubArguments, models: ModelsLedger) -> ModelVersion | None
 
 def likely_model(arguments: StubArguments) -> str:
     """The model's name as far as the command line alone tells it, for a count."""
+    return likely_version(arguments).name
+
+
+def likely_version(arguments: StubArguments) -> ModelVersion:
+    """The model version as far as the command line alone tells it; the version is empty where it does not."""
     key = _by_path(arguments) if arguments.runtime_dir in _PYTHON else None
-    return key.name if key is not None else arguments.name.rpartition("_")[0] or arguments.name
+    return key or ModelVersion(arguments.name.rpartition("_")[0] or arguments.name, "")
 
 
 def _by_group(key: ModelVersion | None, group: str, models: ModelsLedger) -> ModelVersion | None:

@@ -125,13 +125,17 @@ class StubsLedger(msgspec.Struct, frozen=True, dict=True):
         gone = self.live.get(event.id)
         if gone is None:
             # A scan found it gone first; how it ended only the kernel tells.
-            dead = tuple(_explained(each, event) for each in self.dead)
-            return msgspec.structs.replace(self, dead=dead)
+            return self.told(event)
         live = {process: each for process, each in self.live.items() if process != event.id}
         death = _death(_named(gone, models), event)
         if gone.retired:
             return msgspec.structs.replace(self, live=live, exits=_counted(self.exits, [death]))
         return msgspec.structs.replace(self, live=live, dead=(*self.dead, death))
+
+    def told(self, event: Exit) -> StubsLedger:
+        """After more was learned of an exit: how it ended, or what the count of OOM kills did."""
+        dead = tuple(_explained(each, event) for each in self.dead)
+        return msgspec.structs.replace(self, dead=dead)
 
     def with_models(self, models: ModelsLedger) -> StubsLedger:
         """After more was learned of the models: stubs find their models, exits their meaning."""
@@ -278,7 +282,7 @@ def in_doubt(death: DeadStub, record: ModelRecord) -> bool:
 
 
 def _violent(death: DeadStub) -> bool:
-    return death.exit.signal is not None or bool(death.exit.code)
+    return death.exit.violent or death.exit.oom_killed
 
 
 def _named(live: LiveStub, models: ModelsLedger) -> LiveStub:
@@ -325,9 +329,11 @@ def _succeeds(later: DeadStub, death: DeadStub) -> bool:
 
 
 def _explained(death: DeadStub, event: Exit) -> DeadStub:
-    if death.id != event.id or death.exit.status is not None:
+    # What was told first stands.
+    if death.id != event.id:
         return death
-    told = msgspec.structs.replace(death.exit, status=event.status)
+    status = death.exit.status if death.exit.status is not None else event.status
+    told = msgspec.structs.replace(death.exit, status=status, oom=death.exit.oom or event.oom)
     return msgspec.structs.replace(death, exit=told)
 
 
@@ -367,6 +373,8 @@ def _guess(death: DeadStub) -> str:
 
 
 def _cause(death: DeadStub) -> ExitCause:
+    if death.exit.oom_killed:
+        return ExitCause.OOM_KILLED
     if death.exit.signal is not None:
         return ExitCause.SIGNAL
     if death.exit.code:

@@ -19,14 +19,24 @@ import time
 
 import triton_python_backend_utils as pb_utils
 
+# Like a vLLM process, it carries its name (of which the kernel keeps 15 characters) in both places.
+CHILD = """
+import sys, time
+name = open("/proc/self/cmdline").read().split(chr(0))[0]
+if "::" in name:
+    open("/proc/self/comm", "w").write(name[:15])
+time.sleep(1e9)
+"""
+
 
 class TritonPythonModel:
     def initialize(self, args):
         written = json.loads(args["model_config"]).get("parameters", {})
         self.parameters = {name: value["string_value"] for name, value in written.items()}
         self.ballast = bytearray(b"x" * (int(self.get("memory_mib", "0")) << 20))
+        python = sys.executable or "python3"
         self.children = [
-            subprocess.Popen([sys.executable or "python3", "-c", "import time; time.sleep(1e9)"])
+            subprocess.Popen([self.get("child_name", python), "-c", CHILD], executable=python)
             for _ in range(int(self.get("children", "0")))
         ]
         time.sleep(float(self.get("initialize_seconds", "0")))
@@ -70,6 +80,7 @@ class TritonPythonModel:
         return responses
 
     def finalize(self):
-        for child in self.children:
-            child.kill()
+        if self.get("finalize", "kill") == "kill":
+            for child in self.children:
+                child.kill()
 '''

@@ -44,6 +44,8 @@ def test_a_death_is_told_with_its_cause_and_what_is_left() -> None:
     assert claim.evidence == {
         "pid": 101,
         "cause": "killed by SIGKILL",
+        "cause_rests_on": "the exit status that the kernel told; the container's count of OOM kills was not read "
+        "at that moment",
         "signal": 9,
         "exit_code": None,
         "instances_alive": 1,

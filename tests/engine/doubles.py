@@ -13,6 +13,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from dataclasses import dataclass, field
 from typing import TypeVar
 
+import msgspec
 import pytest
 
 from probe.engine import engine as engine_module
@@ -25,7 +26,7 @@ from probe.facts.gates import Gate
 from probe.facts.instants import Instant
 from probe.facts.models import IndexEntry, ModelConfig, ModelState, ModelVersion
 from probe.facts.nvml import NvmlReading, NvmlState
-from probe.facts.processes import Exit, ProcessId, ProcessReading, Server, Stub
+from probe.facts.processes import Exit, Process, ProcessId, ProcessReading, Server, Stub
 from probe.facts.status import Snapshot
 from probe.facts.triton import CallFailure, Failure, Inquiry, InquiryReading, TritonReading
 from probe.kits.errands import OutstandingError
@@ -93,12 +94,15 @@ class Stage:
     configs: dict[str, ModelConfig] = field(default_factory=lambda: {"echo": python_model("echo", 2)})
     index: tuple[IndexEntry, ...] = ()
     stubs: tuple[Stub, ...] = (stub(11, "echo_0_0"), stub(12, "echo_0_1"))
+    left: tuple[Process, ...] = ()
+    """What outlived its stub."""
     executions: int = 0
     mute: bool = False
     """Triton lets every gRPC call time out."""
     word: str | CallFailure = ""
     """What Triton says of a model whose stub exited; empty: what its statistics say."""
     nvml: NvmlReading | None = None
+    oom_kills: int = 0
     hung: set[str] = field(default_factory=set)
     broken: set[str] = field(default_factory=set)
     inquiry_seconds: float = 0.0
@@ -129,7 +133,13 @@ class Stage:
         told = self.on_exit
         assert told is not None, "nobody watches exits"
         gone = next(each for each in self.watched if each.pid == pid)
-        self.stubs = tuple(each for each in self.stubs if each.process.id != gone)
+        self.stubs = tuple(
+            msgspec.structs.replace(
+                each, descendants=tuple(one for one in each.descendants if one.id != gone)
+            )
+            for each in self.stubs
+            if each.process.id != gone
+        )
         if self.server is not None and self.server.process.id == gone:
             self.server, self.up = None, False
         told(Exit(gone, self.clock(), status))
@@ -203,6 +213,7 @@ class TritonDouble:
     async def still_ready(self, name: str) -> tuple[Instant, tuple[ModelVersion, ...]] | CallFailure:
         """What ``word`` says, or the truth of the statistics."""
         stage = self._stage
+        stage.calls["word"] += 1
         observed = stage.clock()
         if isinstance(stage.word, CallFailure):
             return stage.word
@@ -271,14 +282,22 @@ class ProcessDouble:
     def __init__(self, stage: Stage) -> None:
         self._stage = stage
 
-    def scan(self, asked: Iterable[int] = ()) -> ProcessReading:
+    def scan(self, asked: Iterable[int] = (), kept: Iterable[ProcessId] = ()) -> ProcessReading:
         """One scan."""
         stage = self._stage
         stage.met("processes")
         asked = frozenset(asked)
         stage.asked_pids.append(asked)
         here = {each.process.id.pid for each in stage.stubs}
-        return ProcessReading(stage.clock(), stage.server, stage.stubs, existing_pids=asked & here)
+        below = (*(each for one in stage.stubs for each in one.descendants), *stage.left)
+        wanted = frozenset(kept)
+        return ProcessReading(
+            stage.clock(),
+            stage.server,
+            stage.stubs,
+            existing_pids=asked & here,
+            kept=tuple(each for each in below if each.id in wanted),
+        )
 
 
 class ContainerDouble:
@@ -291,7 +310,9 @@ class ContainerDouble:
         """One look."""
         self._stage.met("container")
         self._stage.asked_container.append(pid)
-        return container(self._stage.clock())
+        seen = container(self._stage.clock())
+        memory = msgspec.structs.replace(seen.memory, oom_kills=self._stage.oom_kills)
+        return msgspec.structs.replace(seen, memory=memory)
 
 
 class ExitDouble:

@@ -14,7 +14,7 @@ from probe.engine.engine import Engine
 from probe.engine.eyes import Eyes
 from probe.facts.container import ContainerReading
 from probe.facts.gates import Gate
-from probe.facts.processes import ProcessReading
+from probe.facts.processes import ProcessId, ProcessReading
 from probe.kits.clocks import now
 from probe.settings import Settings
 from tests.engine.doubles import ContainerDouble, ProcessDouble, Stage
@@ -35,12 +35,12 @@ class BlockingProcesses(ProcessDouble):
         super().__init__(stage)
         self._released, self._scans = released, 0
 
-    def scan(self, asked: Iterable[int] = ()) -> ProcessReading:
+    def scan(self, asked: Iterable[int] = (), kept: Iterable[ProcessId] = ()) -> ProcessReading:
         """Block from the third scan on."""
         self._scans += 1
         if self._scans > 2:
             self._released.wait()
-        return super().scan(asked)
+        return super().scan(asked, kept)
 
 
 class BlockingContainer(ContainerDouble):

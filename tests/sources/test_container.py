@@ -34,7 +34,13 @@ V2_FILES = {
 }
 V2_READ = (
     MemoryUse(
-        Limit(8 * GIB, "/sys/fs/cgroup/memory.max"), 3 * GIB, 2 * GIB, 4 * GIB, oom_kills=2, stall_seconds=2.5
+        Limit(8 * GIB, "/sys/fs/cgroup/memory.max"),
+        3 * GIB,
+        2 * GIB,
+        4 * GIB,
+        oom_kills=2,
+        stall_seconds=2.5,
+        oom_kills_path="/sys/fs/cgroup/memory.events",
     ),
     CpuUse(Limit(1.5, "/sys/fs/cgroup/cpu.max"), 61.0, 0.5),
     PidsUse(Limit(1024, "/sys/fs/cgroup/pids.max"), 77),
@@ -129,8 +135,10 @@ def test_a_v2_container_in_the_hosts_namespace_is_read_below_the_mount_point(tre
     tree.put({"memory.current": "1", "cpu.stat": "usage_usec 1"})
     tree.put(V2_FILES, "kubepods.slice/c1.scope")
     reading = tree.look()
-    expected = Limit(8 * GIB, "/sys/fs/cgroup/kubepods.slice/c1.scope/memory.max")
-    assert reading.memory == msgspec.structs.replace(V2_READ[0], limit=expected)
+    home = "/sys/fs/cgroup/kubepods.slice/c1.scope"
+    assert reading.memory == msgspec.structs.replace(
+        V2_READ[0], limit=Limit(8 * GIB, f"{home}/memory.max"), oom_kills_path=f"{home}/memory.events"
+    )
     assert reading.cpu.used_seconds == 61.0
     assert reading.pids.used == 77
 
@@ -143,7 +151,8 @@ def test_a_v1_container_is_read_in_the_mount_of_each_controller(tree: Tree) -> N
     assert reading.cgroup == 1
     assert reading.path == "/kubepods/pod1/c1"
     limit = Limit(8 * GIB, "/sys/fs/cgroup/memory/memory.limit_in_bytes")
-    assert reading.memory == MemoryUse(limit, 3 * GIB, 2 * GIB, 4 * GIB, oom_kills=2)
+    at = "/sys/fs/cgroup/memory/memory.oom_control"
+    assert reading.memory == MemoryUse(limit, 3 * GIB, 2 * GIB, 4 * GIB, oom_kills=2, oom_kills_path=at)
     assert reading.cpu == CpuUse(Limit(1.5, "/sys/fs/cgroup/cpu,cpuacct/cpu.cfs_quota_us"), 61.0, 0.5)
     assert reading.pids == PidsUse(Limit(1024, "/sys/fs/cgroup/pids/pids.max"), 77)
 

@@ -34,20 +34,24 @@ class Accounts:
             return MemoryUse()
         if place.version == 1:
             home, used = self._nearest(place, b"memory.usage_in_bytes")
+            kills, at = self._kills(home, b"memory.oom_control")
             return _memory(
                 limit=self._smallest(place, b"memory.limit_in_bytes", self._v1_memory_limit),
                 used=whole(used),
                 inactive=entry(self._take(home, b"memory.stat"), b"total_inactive_file"),
                 peak=whole(self._take(home, b"memory.max_usage_in_bytes")),
-                kills=entry(self._take(home, b"memory.oom_control"), b"oom_kill"),
+                kills=kills,
+                kills_path=at,
             )
         home, used = self._nearest(place, b"memory.current")
+        kills, at = self._kills(home, b"memory.events")
         return _memory(
             limit=self._smallest(place, b"memory.max", self._plain_limit),
             used=whole(used),
             inactive=entry(self._take(home, b"memory.stat"), b"inactive_file"),
             peak=whole(self._take(home, b"memory.peak")),
-            kills=entry(self._take(home, b"memory.events"), b"oom_kill"),
+            kills=kills,
+            kills_path=at,
             stalled=stalled_microseconds(self._take(home, b"memory.pressure")),
         )
 
@@ -73,6 +77,12 @@ class Accounts:
             return PidsUse()
         _, used = self._nearest(place, b"pids.current")
         return PidsUse(limit=self._smallest(place, b"pids.max", self._plain_limit), used=whole(used))
+
+    def _kills(self, directory: bytes | None, name: bytes) -> tuple[int | None, str]:
+        count = entry(self._take(directory, name), b"oom_kill")
+        if directory is None or count is None:
+            return None, ""
+        return count, readable(directory + b"/" + name)
 
     def _take(self, directory: bytes | None, name: bytes) -> bytes | None:
         return None if directory is None else self._reader.take(self._root + directory + b"/" + name)
@@ -133,10 +143,11 @@ def _memory(
     inactive: int | None,
     peak: int | None,
     kills: int | None,
+    kills_path: str,
     stalled: int | None = None,
 ) -> MemoryUse:
     working_set = None if used is None or inactive is None else max(0, used - inactive)
-    return MemoryUse(limit, used, working_set, peak, kills, _over(stalled, _MICROSECONDS))
+    return MemoryUse(limit, used, working_set, peak, kills, _over(stalled, _MICROSECONDS), kills_path)
 
 
 def _over(value: int | None, divisor: float) -> float | None:

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import fcntl
+import itertools
 import os
+import resource
 import select
 import struct
+import sys
 from collections.abc import Callable, Iterable
 
 from probe.facts.processes import Exit, ProcessId
@@ -21,6 +24,12 @@ _INFO_BYTES = 64
 _EXIT_STATUS_OFFSET = 60
 
 
+def most_watched() -> int:
+    """How many processes may be watched: half of the files that this process may open."""
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return soft // 2 if soft != resource.RLIM_INFINITY else sys.maxsize
+
+
 class ExitWatch:
     """Watches processes by pidfd; belongs to one event loop."""
 
@@ -29,6 +38,7 @@ class ExitWatch:
         self._on_exit = on_exit
         self._proc = proc or Procfs()
         self._descriptors: dict[ProcessId, int] = {}
+        self._at_most = most_watched()
 
     @property
     def watched(self) -> frozenset[ProcessId]:
@@ -36,19 +46,20 @@ class ExitWatch:
         return frozenset(self._descriptors)
 
     def watch(self, wanted: Iterable[ProcessId]) -> None:
-        """Watch exactly these from now on.
+        """Watch exactly these from now on, the first of them where they are too many.
 
         One that is gone already, or that no descriptor can be had for, is left to the next scan.
         """
-        wanted = frozenset(wanted)
-        for process in self.watched - wanted:
+        wanted = dict.fromkeys(itertools.islice(wanted, self._at_most))
+        for process in self.watched - wanted.keys():
             if _ended(self._descriptors[process]):
                 # A scan saw the end before this loop was told: only the descriptor knows how it ended.
                 self._exited(process)
             else:
                 self._release(process)
-        for process in wanted - self.watched:
-            self._take(process)
+        for process in wanted:
+            if process not in self._descriptors:
+                self._take(process)
 
     def close(self) -> None:
         """Let go of every descriptor; nobody is told any more."""

@@ -6,6 +6,7 @@ import errno
 import os
 from collections.abc import Iterable
 
+import msgspec
 import psutil
 
 from probe.facts.processes import (
@@ -25,6 +26,8 @@ from probe.sources.processes.procfs import TICKS_PER_SECOND, Procfs, Stat
 SERVER_NAME = "tritonserver"
 STUB_NAME = "triton_python_b"
 """``triton_python_backend_stub`` as the kernel keeps it: 15 characters, also for a zombie."""
+TITLE_AT_MOST = 200
+"""Letters of a command line that are kept: enough to tell processes apart."""
 
 
 class ProcessSource:
@@ -42,10 +45,16 @@ class ProcessSource:
         self._forks: frozenset[ProcessId] = frozenset()
         self._command_lines: dict[ProcessId, tuple[str, ...]] = {}
         self._stub_arguments: dict[ProcessId, StubArguments] = {}
+        self._titles: dict[tuple[ProcessId, str], str] = {}
+        self._titled: dict[tuple[ProcessId, str], str] = {}
 
-    def scan(self, asked: Iterable[int] = ()) -> ProcessReading:
-        """Look once; blocking, about 20 µs a process.  ``asked``: pids to look up beside (NVML's)."""
+    def scan(self, asked: Iterable[int] = (), kept: Iterable[ProcessId] = ()) -> ProcessReading:
+        """Look once; blocking, about 20 µs a process.
+
+        ``asked``: pids to look up beside (NVML's); ``kept``: processes to find again wherever they are now.
+        """
         observed = now()
+        self._titled, self._titles = self._titles, {}
         stats = {pid: stat for pid in self._proc.pids() if (stat := self._proc.stat(pid)) is not None}
         children: dict[int, list[Stat]] = {}
         for each in stats.values():
@@ -62,6 +71,11 @@ class ProcessSource:
             stubs=tuple(self._stub(each, children, server) for each in stubs),
             other_servers=len(servers) - (server is not None),
             existing_pids=frozenset(pid for pid in asked if pid in known or _exists(pid)),
+            kept=tuple(
+                self._titled_process(stat)
+                for each in kept
+                if (stat := stats.get(each.pid)) is not None and stat.start_ticks == each.start_ticks
+            ),
             initial_namespace=self._initial,
             scanned=len(stats),
         )
@@ -139,9 +153,22 @@ class ProcessSource:
         return Stub(
             process=self._process(stat),
             arguments=arguments,
-            descendants=tuple(self._process(each) for each in _descendants(stat.pid, children)),
+            descendants=tuple(self._titled_process(each) for each in _descendants(stat.pid, children)),
             shm_bytes=self._proc.shm_bytes(holder, arguments.shm_region),
         )
+
+    def _titled_process(self, stat: Stat) -> Process:
+        # Read once for each name that a process has: setproctitle changes both, and so does exec.
+        key = (_id(stat), stat.name)
+        title = self._titles.get(key) or self._titled.get(key) or self._title(stat)
+        if title:
+            self._titles[key] = title
+        return msgspec.structs.replace(self._process(stat), title=title)
+
+    def _title(self, stat: Stat) -> str:
+        words = " ".join(self._proc.arguments(stat.pid))[: 2 * TITLE_AT_MOST].split()
+        shown = "".join(letter if letter.isprintable() else "?" for letter in " ".join(words))
+        return shown[:TITLE_AT_MOST]
 
     def _process(self, stat: Stat) -> Process:
         return Process(

@@ -108,7 +108,7 @@ def test_an_exit_without_a_status_may_be_told_by_the_count_alone() -> None:
         "killed by the kernel for want of memory (no exit status could be read)"
     )
     assert seen.book.stubs.exits == {("m", ExitCause.OOM_KILLED): 1}
-    unknown = counted(counted(serving(TWO), 0).without_stub(101).scans(), 0).polls()
+    unknown = counted(counted(serving(TWO), 0).without_stub(101).scans(), 0).polls().asks()
     assert str(dead(unknown).evidence["cause_rests_on"]).startswith("no exit status could be read; oom_kill")
 
 

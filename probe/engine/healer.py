@@ -42,21 +42,24 @@ class Healer:
         observe: Callable[[], Observation],
         judge: Callable[[], object],
         look: Callable[[], None],
+        news: Bell,
     ) -> None:
-        """``observe`` tells all that is known now, ``judge`` judges it, ``look`` asks for looks."""
+        """``observe`` tells all that is known now, ``judge`` judges it, ``look`` asks for looks.
+
+        ``news`` is rung after each look and each judgement.
+        """
         self._settings = settings
         self._triton = triton
         self._publisher = publisher
         self._observe = observe
         self._judge = judge
         self._look = look
-        self.news = Bell()
-        """Rung by the engine after each look and each judgement."""
+        self._news = news
 
     async def run(self) -> None:
         """Wait for something to do, for ever."""
         while True:
-            await self.news.wait(_HOUR)
+            await self._news.wait(_HOUR)
             await self.consider()
 
     async def consider(self) -> None:
@@ -152,7 +155,7 @@ class Healer:
             left = end - self._observe().now.mono
             if left <= 0:
                 return False
-            await self.news.wait(left)
+            await self._news.wait(left)
         return True
 
     def _wanted(self, name: str) -> bool:

@@ -16,7 +16,7 @@ from typing import TypeVar
 import msgspec
 import pytest
 
-from probe.engine import engine as engine_module
+from probe.engine import looks
 from probe.engine.engine import Engine
 from probe.engine.eyes import Eyes
 from probe.facts.canaries import CanaryOrder, CanaryOutcome, CanaryResult
@@ -432,4 +432,4 @@ async def watching(stage: Stage, settings: Settings | None = None) -> AsyncItera
 @pytest.fixture
 def instant_errands(monkeypatch: pytest.MonkeyPatch) -> None:
     """Do the engine's blocking looks in the loop, so that they agree with virtual time."""
-    monkeypatch.setattr(engine_module, "Errand", InstantErrand)
+    monkeypatch.setattr(looks, "Errand", InstantErrand)

@@ -85,8 +85,10 @@ async def test_blocked_threads_delay_neither_exits_nor_the_loop_nor_closing(
         return {gate: each.ok for gate, each in engine.board.latest.status.gates.items()}
 
     await until(lambda: all(gates().values()))
-    await until(lambda: engine._scanner.busy_seconds is not None and engine._scanner.busy_seconds > 0.05)
-    assert engine._reader.busy_seconds is not None
+    await until(
+        lambda: engine._looks._scanner.busy_seconds is not None and engine._looks._scanner.busy_seconds > 0.05
+    )
+    assert engine._looks._reader.busy_seconds is not None
     turns: list[float] = []
 
     async def count() -> None:
@@ -114,10 +116,10 @@ async def test_a_look_that_blocks_is_an_error_of_its_source_by_name(released: th
     """Told in /status, with the age of the look."""
     stage = Stage(clock=now)
     engine = Engine(Settings(interval=0.2), blocked(stage, released), "1", clock=now)
-    looking = asyncio.create_task(engine._look_at_container())
-    await until(lambda: engine._reader.busy_seconds is not None)
-    await engine._look_at_container()
-    error = engine._tracks["container"].error
+    looking = asyncio.create_task(engine._looks.look_at_container())
+    await until(lambda: engine._looks._reader.busy_seconds is not None)
+    await engine._looks.look_at_container()
+    error = engine._desk.tracks["container"].error
     assert error is not None
     assert error.startswith("read-container has not come back for ")
     looking.cancel()

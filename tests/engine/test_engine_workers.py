@@ -138,9 +138,9 @@ async def test_a_worker_that_dies_before_a_poll_saw_its_model_ready_is_found() -
     async with watching(stage, SLOW) as watch:
         await watch.until(lambda: watch.ok(Gate.STARTUP))
         stage.configs = {"echo": python_model("echo", 2)}
-        await watch.engine._look_at_triton()
+        await watch.engine._looks.look_at_triton()
         stage.configs = {}
-        await watch.engine._look_at_triton()
+        await watch.engine._looks.look_at_triton()
         await served(watch)
         stage.configs = {"echo": python_model("echo", 2)}
         stage.exit(21)

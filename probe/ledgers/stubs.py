@@ -202,6 +202,9 @@ class StubsLedger(msgspec.Struct, frozen=True, dict=True):
             and record.statistics_at.mono > death.exit.observed.mono
             and self.scanned is not None
             and self.scanned.mono >= death.exit.observed.mono
+            # An exit without violence may be of an instance that the configuration no longer calls for.
+            and (death.exit.violent or record.config_at is None or _read_since(death, record))
+            and not self._shrunk(death, record)
         )
 
     def _means_something(self, death: DeadStub, models: ModelsLedger) -> bool:
@@ -224,8 +227,7 @@ class StubsLedger(msgspec.Struct, frozen=True, dict=True):
         # A change of the count alone removes instances in place and names those that are left anew in the
         # configuration only: what was read of it since the exit calls for no more than there are.
         expected = self.expected(record.key, record.config)
-        read = record.config_at is not None and record.config_at.mono > death.exit.observed.mono
-        return read and expected is not None and len(self.of(record.key)) >= expected
+        return _read_since(death, record) and expected is not None and len(self.of(record.key)) >= expected
 
     def expected(self, model: ModelVersion, config: ModelConfig | None) -> int | None:
         """How many stubs the configuration calls for; None where it calls for none, or is not known.
@@ -238,6 +240,10 @@ class StubsLedger(msgspec.Struct, frozen=True, dict=True):
         if config.backend != "python" and not self.of(model) and not self.deaths_of(model):
             return None
         return sum(group.instances for group in config.groups)
+
+
+def _read_since(death: DeadStub, record: ModelRecord) -> bool:
+    return record.config_at is not None and record.config_at.mono > death.exit.observed.mono
 
 
 def _named(live: LiveStub, models: ModelsLedger) -> LiveStub:

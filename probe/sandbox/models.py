@@ -50,6 +50,8 @@ class TritonPythonModel:
             os._exit(3)
         if how == "kill":
             os.kill(os.getpid(), signal.SIGKILL)
+        if how == "grow":
+            self.ballast += b"x" * (int(self.get("grow_mib", "64")) << 20)
         if how == "hang":
             time.sleep(min(float(self.get("seconds", "inf")), 1e9))
 

@@ -102,13 +102,13 @@ def test_a_count_that_was_not_read_at_that_moment_tells_nothing() -> None:
 
 def test_an_exit_without_a_status_may_be_told_by_the_count_alone() -> None:
     """Found by a scan: nobody knows how it ended, and the kernel counted a kill."""
-    seen = counted(counted(serving(TWO), 0).without_stub(101).scans(), 1).polls()
+    seen = counted(counted(serving(TWO), 0).without_stub(101).scans(), 1).polls().asks()
     claim = dead(seen)
     assert claim.evidence["cause"] == (
         "killed by the kernel for want of memory (no exit status could be read)"
     )
     assert seen.book.stubs.exits == {("m", ExitCause.OOM_KILLED): 1}
-    unknown = counted(counted(serving(TWO), 0).without_stub(101).scans(), 0).polls()
+    unknown = counted(counted(serving(TWO), 0).without_stub(101).scans(), 0).polls().asks()
     assert str(dead(unknown).evidence["cause_rests_on"]).startswith("no exit status could be read; oom_kill")
 
 

@@ -24,7 +24,7 @@ def reasons(seen: World) -> list[str]:
 
 def killed(seen: World, pid: int = 101, **how: int) -> World:
     """This stub died, and everybody looked."""
-    return seen.exits(pid, **(how or {"signal": 9})).scans().polls()
+    return seen.exits(pid, **(how or {"signal": 9})).scans().polls().asks(index=None)
 
 
 # StubDead
@@ -69,7 +69,7 @@ def test_a_death_is_told_with_its_cause_and_what_is_left() -> None:
 def test_the_cause_of_an_exit_is_what_the_kernel_told(how: dict[str, int] | None, said: str) -> None:
     """And no more than that."""
     seen = serving(TWO)
-    seen = seen.without_stub(101).scans().polls() if how is None else killed(seen, **how)
+    seen = seen.without_stub(101).scans().polls().asks() if how is None else killed(seen, **how)
     assert said in seen.only("StubDead").message
     assert seen.only("StubDead").evidence["cause"] == said
 

@@ -16,7 +16,7 @@ from probe.facts.processes import Exit, ProcessId
 from probe.ledgers.families import FamiliesLedger, Member
 from probe.ledgers.kinds import WorkerKind, replaces
 from probe.ledgers.models import ModelRecord, ModelsLedger
-from probe.ledgers.ownership import copies, group_of
+from probe.ledgers.ownership import copies, group_of, likely_version
 from probe.ledgers.stubs import LiveStub, StubsLedger
 
 SETTLED_LOOKS = 2
@@ -78,11 +78,13 @@ class WorkersLedger(msgspec.Struct, frozen=True):
     def with_exit(self, event: Exit, member: Member, stubs: StubsLedger) -> WorkersLedger:
         """After a member ended."""
         live = stubs.live.get(member.stub)
-        if live is None or live.retired or live.model is None or not _alarming(member, event):
+        if live is None or live.retired or not _alarming(member, event):
             return self
         if self.model_of(event.id) is not None:
             return self
-        dead = DeadWorker(member, live.model, event, member.newest)
+        # A stub of a load whose configuration was not read yet has no model: it may find the one that it names.
+        model = live.model or likely_version(member.arguments)
+        dead = DeadWorker(member, model, event, member.newest)
         return WorkersLedger((*self.dead, dead)[-DEAD_AT_MOST:])
 
     def with_scan(self, observed: Instant, families: FamiliesLedger, stubs: StubsLedger) -> WorkersLedger:
@@ -168,13 +170,14 @@ def _told(death: DeadWorker, event: Exit) -> DeadWorker:
 def _settled(dead: tuple[DeadWorker, ...], stubs: StubsLedger, models: ModelsLedger) -> Iterator[DeadWorker]:
     for each in dead:
         live, record = stubs.live.get(each.last.stub), models.records.get(each.model)
-        if live is None or live.retired or live.model != each.model or record is None:
+        if live is None or live.retired or live.model not in (None, each.model) or record is None:
             continue
         after = _after(each, record)
         if after is None:
             continue
         sure = (
             record.ready
+            and live.model is not None
             and after.loaded
             and stubs.scanned is not None
             and stubs.scanned.mono >= each.exit.observed.mono
@@ -210,8 +213,8 @@ def _serves(death: DeadWorker, live: LiveStub, stubs: StubsLedger, record: Model
     """Whether its stub is one of the present load, and none of a load that makes way for another.
 
     A reload starts the new stubs first, and the configuration is the new load's before the old one is told to
-    end.  Where a change of the count alone removes instances in place (core, ``UpdateInstanceGroup``), which of
-    them has to go is not told, and their names mean nothing any more: as long as there are too many, any may.
+    end: then there are too many.  Where a change of the count alone adds and removes instances in place (core,
+    ``UpdateInstanceGroup``), which of them has to go is not told, and several may have one name.
     """
     name, begun = live.stub.arguments.name, live.stub.process.id.start_ticks
     group = group_of(name)
@@ -221,9 +224,11 @@ def _serves(death: DeadWorker, live: LiveStub, stubs: StubsLedger, record: Model
     beside = [each.stub for each in stubs.of(record.key) if group_of(each.stub.arguments.name) == group]
     same = [each.process.id.start_ticks for each in beside if each.arguments.name == name]
     wanted = copies(name, record.config)
+    if len(beside) <= called_for:
+        return True
     if called_for == 0 or sum(start > begun for start in same) >= wanted:
         return False
-    if len(beside) <= called_for or sum(start < begun for start in same) >= wanted:
+    if sum(start < begun for start in same) >= wanted:
         return True
     scanned = stubs.scanned.mono if stubs.scanned is not None else 0.0
     return scanned - death.exit.observed.mono > DOUBT_AT_MOST

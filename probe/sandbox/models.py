@@ -55,6 +55,8 @@ class TritonPythonModel:
         if how == "segv":
             resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
             os.kill(os.getpid(), signal.SIGSEGV)
+        if how == "grow":
+            self.ballast += b"x" * (int(self.get("grow_mib", "64")) << 20)
         if how == "hang":
             time.sleep(min(float(self.get("seconds", "inf")), 1e9))
         if how == "spin":

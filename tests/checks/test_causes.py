@@ -102,7 +102,7 @@ def test_a_count_that_was_not_read_at_that_moment_tells_nothing() -> None:
 
 def test_an_exit_without_a_status_may_be_told_by_the_count_alone() -> None:
     """Found by a scan: nobody knows how it ended, and the kernel counted a kill."""
-    seen = counted(counted(serving(TWO), 0).without_stub(101).scans(), 1).polls()
+    seen = counted(counted(serving(TWO), 0).without_stub(101).scans(), 1).polls().asks()
     claim = dead(seen)
     assert claim.evidence["cause"] == (
         "killed by the kernel for want of memory (no exit status could be read)"

@@ -69,6 +69,19 @@ def test_an_exit_after_which_the_model_is_still_loaded_is_a_death(how: dict[str,
     assert [each.id.pid for each in seen.book.stubs.deaths_of(key("m"))] == [101]
 
 
+def test_an_exit_without_violence_is_no_death_before_the_configuration_was_read_again() -> None:
+    """It may call for one instance fewer by now: Triton removes it in place, and stays ready."""
+    seen = serving(TWO).exits(101, code=0).scans().polls()
+    assert dead(seen) == []
+    assert dead(seen.asks()) == ["m_0_1"]
+    fewer = seen.with_config(python_model("m", 1)).asks()
+    assert dead(fewer) == []
+    assert fewer.book.stubs.dead == ()
+    assert counted(fewer) == {("m", ExitCause.UNLOAD): 1}
+    assert dead(settled(fewer.with_config(TWO).with_stub(stub(300, "m_0_0")))) == []
+    assert dead(settled(fewer.exits(100, signal=9))) == ["m_0_0"]
+
+
 def test_an_exit_is_no_death_before_triton_and_a_scan_have_spoken() -> None:
     """Statistics of before the exit prove nothing, and neither does a poll without a scan."""
     seen = serving(TWO).exits(101, signal=9)

@@ -385,9 +385,23 @@ def test_a_stub_of_another_version_supersedes_nobody() -> None:
 
 
 def test_a_worker_of_a_stub_that_serves_no_model_dies_unseen() -> None:
-    """An auto-complete stub, or one that is retired."""
+    """An auto-complete stub that ends with its work, or one of a folder that is no model's."""
     seen = serving(TWO).with_stub(stub(300, "m", workers=(310,))).scans().worker_exits(310, signal=9)
-    assert seen.book.workers.dead == ()
+    assert dead(explained(seen).polls().asks().scans()) == []
+    assert explained(seen.exits(300, code=0)).book.workers.dead == ()
+    odd = serving(TWO).with_stub(stub(300, "z_0_0", path="/tmp/x/y/1/model.py", workers=(310,))).scans()
+    odd = odd.worker_exits(310, signal=9)
+    assert explained(odd).book.workers.dead == ()
+
+
+def test_a_worker_of_a_load_whose_configuration_was_not_read_yet_is_found_when_it_is() -> None:
+    """Its stub has no model until then: a reload named its group anew."""
+    new = config("m", group("other", InstanceKind.CPU))
+    seen = running().with_stub(stub(200, "other_0", "m", workers=(210,))).scans()
+    seen = seen.exits(100, code=0).exits(101, code=0).scans().worker_exits(210, signal=9)
+    assert seen.book.workers.model_of(ProcessId(210, 2100)) == key("m")
+    assert dead(seen.scans().says("m")) == []
+    assert dead(explained(seen.with_config(new))) == [("other_0", 210)]
 
 
 def test_a_worker_that_ends_after_its_stub_is_no_death() -> None:

@@ -17,8 +17,10 @@ import psutil
 import pytest
 
 from probe.facts.container import ContainerReading, Limit
-from probe.sources.container import cgroups
 from probe.sources.container.source import ContainerSource
+from tests.cgroups import emptied, limit_memory, made_cgroup, own_place
+
+__all__ = ["made_cgroup"]
 
 MIB = 1 << 20
 SHM = "/dev/shm"
@@ -59,57 +61,6 @@ def look_from(pid: int, *before: str, user: int = 0) -> ContainerReading:
         timeout=30,
     )
     return msgspec.json.decode(answer.stdout, type=ContainerReading)
-
-
-def own_place(controller: bytes) -> cgroups.Place | None:
-    """Where this machine accounts this process."""
-    known = cgroups.memberships(Path("/proc/self/cgroup").read_bytes())
-    return cgroups.place(known, cgroups.mounts(Path("/proc/self/mountinfo").read_bytes()), controller)
-
-
-def emptied(directory: Path) -> bool:
-    """Whether the cgroup could be removed: its processes are all gone."""
-    try:
-        directory.rmdir()
-    except OSError:
-        return False
-    return True
-
-
-@pytest.fixture
-def made_cgroup() -> Iterator[Callable[[bytes], Path]]:
-    """Makes a cgroup of a controller beside this process's top, and removes it at the end."""
-    made: list[Path] = []
-
-    def make(controller: bytes) -> Path:
-        place = own_place(controller)
-        if place is None:
-            pytest.skip(f"no mount of the {controller.decode()} controller")
-        directory = Path(os.fsdecode(place.point)) / f"probe-test-{os.getpid()}"
-        if place.version == 2 and controller.decode() not in (
-            (directory.parent / "cgroup.subtree_control").read_text().split()
-        ):
-            pytest.skip(f"{controller.decode()} is not enabled below {directory.parent}")
-        try:
-            directory.mkdir(exist_ok=True)
-        except OSError as refused:
-            pytest.skip(f"cgroups can not be made here: {refused}")
-        made.append(directory)
-        return directory
-
-    yield make
-    deadline = time.monotonic() + 10
-    for directory in made:
-        while not emptied(directory) and directory.exists():
-            assert time.monotonic() < deadline, f"{directory} is still in use"
-            time.sleep(0.01)
-
-
-def limit_memory(directory: Path, size: int) -> str:
-    """Set the limit; the name of the file it went into."""
-    name = "memory.max" if (directory / "memory.max").exists() else "memory.limit_in_bytes"
-    (directory / name).write_text(str(size))
-    return name
 
 
 def joining(directory: Path, then: str = WAITING) -> tuple[str, ...]:
@@ -170,6 +121,7 @@ def test_a_real_oom_kill_is_counted(made_cgroup: Callable[[bytes], Path]) -> Non
         assert killed.returncode == -9
         memory = ContainerSource().look(pid).memory
     assert memory.oom_kills == 1
+    assert Path(memory.oom_kills_path).parent == directory
     assert memory.peak_bytes is not None
     assert 30 * MIB < memory.peak_bytes <= 32 * MIB
 

@@ -355,3 +355,61 @@ def test_a_thousand_stubs_are_scanned_in_no_time(tree: Tree) -> None:
     assert len(looking.scan().stubs) == 1000
     after = os.times()
     assert (after.user + after.system) - (before.user + before.system) < 0.5
+
+
+def titles(reading: ProcessReading) -> dict[int, str]:
+    """The command line of each process below a stub, by pid."""
+    return {each.id.pid: each.title for one in reading.stubs for each in one.descendants}
+
+
+def test_what_runs_below_a_stub_has_a_title_that_is_read_once_for_each_name(tree: Tree) -> None:
+    """Setproctitle changes the name and the command line, after the process began."""
+    looking = source(tree)
+    tree.server(10)
+    tree.stub(20, 10)
+    tree.add(40, "python3", 20, arguments=("python3", "-c", "from x\nimport  y"))
+    assert titles(looking.scan()) == {40: "python3 -c from x import y"}
+    (tree.root / "40" / "cmdline").write_text("something else\0")
+    assert titles(looking.scan()) == {40: "python3 -c from x import y"}
+    tree.add(40, "VLLM::EngineCor", 20, arguments=("VLLM::EngineCore",))
+    assert titles(looking.scan()) == {40: "VLLM::EngineCore"}
+    tree.add(40, "VLLM::EngineCor", 20, state="Z")
+    assert titles(looking.scan()) == {40: "VLLM::EngineCore"}
+
+
+def test_a_title_that_came_late_is_read_at_the_next_scan(tree: Tree) -> None:
+    """A zombie that was never seen alive has none, and neither has a process that may not be read."""
+    looking = source(tree)
+    tree.server(10)
+    tree.stub(20, 10)
+    tree.add(40, "python3", 20, state="Z")
+    assert titles(looking.scan()) == {40: ""}
+    tree.add(40, "python3", 20, arguments=("python3", "worker.py"))
+    assert titles(looking.scan()) == {40: "python3 worker.py"}
+
+
+def test_a_title_is_one_short_line_of_text(tree: Tree) -> None:
+    """Whatever a process wrote there: it ends up in messages."""
+    tree.server(10)
+    tree.stub(20, 10)
+    tree.add(40, "evil", 20, arguments=("evil\x1b[2J\x07", "x" * 100_000))
+    title = titles(source(tree).scan())[40]
+    assert title.startswith("evil?[2J? xxx")
+    assert len(title) == 200
+
+
+def test_processes_that_are_asked_about_are_found_wherever_they_are(tree: Tree) -> None:
+    """By pid and start time; what is gone, or is another by now, is not told."""
+    looking = source(tree)
+    tree.server(10)
+    tree.stub(20, 10)
+    here = tree.add(40, "VLLM::EngineCor", 20, arguments=("VLLM::EngineCore",))
+    looking.scan()
+    tree.end(20)
+    tree.add(40, "VLLM::EngineCor", 1, arguments=("VLLM::EngineCore",))
+    reading = looking.scan(kept=(here, ProcessId(40, 1), ProcessId(41, 410)))
+    assert [(each.id, each.parent, each.title) for each in reading.kept] == [(here, 1, "VLLM::EngineCore")]
+    tree.add(40, "VLLM::EngineCor", 1, state="Z")
+    (zombie,) = looking.scan(kept=(here,)).kept
+    assert zombie.gone
+    assert zombie.title == "VLLM::EngineCore"

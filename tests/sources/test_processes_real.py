@@ -6,6 +6,7 @@ import asyncio
 import os
 import platform
 import re
+import resource
 import signal
 import subprocess
 import sys
@@ -21,7 +22,7 @@ from probe.sandbox.pods import Pod
 from probe.sandbox.repositories import Repository
 from probe.sandbox.tritonserver import TritonServer
 from probe.sandbox.wheel import TritonInstallation
-from probe.sources.processes.exits import ExitWatch
+from probe.sources.processes.exits import ExitWatch, most_watched
 from probe.sources.processes.procfs import Procfs
 from probe.sources.processes.source import ProcessSource
 
@@ -45,7 +46,7 @@ def server(
     repository = (
         Repository(folder / "models")
         .add_echo(kind="KIND_CPU", instances=2)
-        .add_echo("parent", parameters={"children": "1"})
+        .add_echo("parent", parameters={"children": "1", "child_name": "VLLM::EngineCore"})
     )
     with Pod.open() as pod:
         log = folder / "triton.log"
@@ -85,8 +86,9 @@ def test_a_pods_own_scan_finds_server_stubs_and_their_children(server: TritonSer
         assert re.search(rf"/models/{model}/1/model\.py\Z", stub.arguments.model_path)
         assert not stub.process.gone
         assert stub.process.rss_bytes > 1 << 20
-        below = [each.name for each in stub.descendants]
-        assert len(below) == (1 if model == "parent" else 0), below
+        below = [(each.name, each.title) for each in stub.descendants]
+        assert [name for name, _ in below] == (["VLLM::EngineCor"] if model == "parent" else [])
+        assert all(title.startswith("VLLM::EngineCore -c import sys") for _, title in below)
 
 
 def test_regions_and_device_nodes_are_those_of_the_servers_own_root(server: TritonServer) -> None:
@@ -351,6 +353,21 @@ async def test_out_of_descriptors_is_left_to_the_scan(
     assert witness.watch.watched == frozenset()
     witness.watch.watch([one.id])
     assert witness.watch.watched == {one.id}, "it is tried again at the next scan"
+
+
+async def test_of_too_many_the_first_are_watched(
+    witness: Witness, child: Callable[[], Child], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Half of the descriptors that the process may have are left for everything else."""
+    assert 0 < most_watched() < sys.maxsize
+    monkeypatch.setattr(witness.watch, "_at_most", 2)
+    many = [child().id for _ in range(3)]
+    witness.watch.watch(many)
+    assert witness.watch.watched == set(many[:2])
+    witness.watch.watch(many[1:])
+    assert witness.watch.watched == set(many[1:])
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+    assert most_watched() == sys.maxsize
 
 
 async def test_descriptors_do_not_leak(witness: Witness, child: Callable[[], Child]) -> None:

@@ -17,7 +17,8 @@ from probe.sandbox.client import TritonError
 from probe.sandbox.repositories import Repository
 from probe.sandbox.tritonserver import TritonServer
 from probe.settings import TritonSettings
-from probe.sources.triton.source import PARTING, TritonSource
+from probe.sources.triton.orders import PARTING
+from probe.sources.triton.source import TritonSource
 from testbed.scripted.script import ScriptedModel
 from testbed.scripted.server import ScriptedTriton
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from functools import partial
 from typing import Any, TypeVar
 
@@ -18,12 +18,11 @@ from probe.facts.triton import CallFailure, Failure, Inquiry, InquiryReading, Tr
 from probe.kits.clocks import now
 from probe.kits.errands import Errand, OutstandingError
 from probe.settings import TritonSettings
-from probe.sources.triton import http, translate
+from probe.sources.triton import http, orders, translate
+from probe.sources.triton.calls import Calls, parsed
 from probe.sources.triton.canaries import Sender
-from probe.sources.triton.channel import metadata, open_channel
-from probe.sources.triton.failures import call_failure, clipped, closed_while_connecting, says_unready
-from probe.sources.triton.protos import SERVICE, messages
-from probe.sources.triton.wire import speaks_tls
+from probe.sources.triton.failures import says_unready
+from probe.sources.triton.protos import messages
 
 T = TypeVar("T")
 
@@ -35,8 +34,6 @@ QUICK = 0.5
 REST = 10.0
 """Times its own length that a slow ``ServerReady`` is left alone: from 26.04 it asks every model in turn, and
 Triton answers nobody else meanwhile, also when the one who asked has given up."""
-PARTING = 0.3
-"""Seconds for a load to reach Triton when the probe is told to stop between an unload and its load."""
 
 _MARGIN = 0.5
 """Seconds that a piece of work on a thread has to notice its own deadline."""
@@ -48,18 +45,16 @@ class TritonSource:
     def __init__(self, settings: TritonSettings) -> None:
         """Open nothing yet: the channel connects with the first call and is kept for life."""
         self._settings = settings
-        self._metadata = metadata(settings.headers)
+        self._calls = Calls(settings)
         self._series = asyncio.Lock()
-        self._channel: grpc.aio.Channel | None = None
         self._about: Any = None
         self._ready_rests_until = 0.0
         self._raw_statistics: bytes | None = None
         self._statistics: tuple[ModelStatistics, ...] = ()
         self._doubted: frozenset[ModelVersion] = frozenset()
         self._http = Errand("triton-http")
-        self._hello = Errand("triton-hello")
         self._scrape = Errand("triton-metrics")
-        self._canaries = Sender(self._metadata)
+        self._canaries = Sender(self._calls.metadata)
 
     async def poll(self) -> TritonReading:
         """Liveness, readiness, and the statistics of all models; never raises for what Triton does."""
@@ -105,7 +100,7 @@ class TritonSource:
             for key in inquiry.configs:
                 if self._spent(observed, budget, failures):
                     break
-                told = await self._attempt(f"config {key}", partial(self._config, key), failures)
+                told = await self._calls.attempt(f"config {key}", partial(self._config, key), failures)
                 if told is not None:
                     configs.append(told)
             slow: list[tuple[ModelVersion, float]] = []
@@ -113,7 +108,7 @@ class TritonSource:
                 if self._spent(observed, budget, failures):
                     break
                 asked = time.monotonic()
-                said = await self._attempt(f"ready {key}", partial(self._model_ready, key), failures)
+                said = await self._calls.attempt(f"ready {key}", partial(self._model_ready, key), failures)
                 took = time.monotonic() - asked
                 if took > QUICK or _timed_out(failures):
                     slow.append((key, took))
@@ -122,7 +117,7 @@ class TritonSource:
             # Last, for it may be slow: it lists the repository's folders, wherever they are.
             index: tuple[IndexEntry, ...] | None = None
             if inquiry.index and not self._spent(observed, budget, failures):
-                index = await self._attempt("index", self._index, failures)
+                index = await self._calls.attempt("index", self._index, failures)
             return InquiryReading(
                 observed, tuple(configs), tuple(readiness), index, tuple(failures), tuple(slow)
             )
@@ -136,7 +131,7 @@ class TritonSource:
         async with self._series:
             observed = now()
             failures: list[CallFailure] = []
-            told = await self._attempt("statistics", partial(self._ready_versions, name), failures)
+            told = await self._calls.attempt("statistics", partial(self._ready_versions, name), failures)
             return failures[0] if told is None else (observed, told)
 
     async def canary(self, order: CanaryOrder) -> CanaryResult | None:
@@ -148,70 +143,40 @@ class TritonSource:
         tried = now()
         failures: list[CallFailure] = []
         async with self._series:
-            told = await self._attempt("config", partial(self._config_message, order.key), failures)
+            told = await self._calls.attempt("config", partial(self._config_message, order.key), failures)
         if told is None:
             return self._canaries.without_configuration(order, tried, failures[0])
-        return await self._canaries.send(self._connected(), order, told)
+        return await self._canaries.send(self._calls.connected(), order, told)
 
     async def load_model(self, name: str, seconds: float) -> CallFailure | None:
-        """Have Triton load this model and wait at most so long for the end of it; how it failed, or None.
-
-        Triton runs loads and unloads on threads of their own (server, ``grpc_server.cc``): the series of the
-        other calls need not wait for one.  It does nothing, and answers at once, where the model is loaded and
-        its files did not change since (release 24.10).
-        """
-        failures: list[CallFailure] = []
-        request = messages.RepositoryModelLoadRequest(model_name=name)
-        answer = messages.RepositoryModelLoadResponse
-        ask = partial(self._unary, "RepositoryModelLoad", request, answer, deadline=seconds)
-        await self._attempt(f"load {name}", ask, failures)
-        return failures[0] if failures else None
+        """See :func:`probe.sources.triton.orders.load_model`; not in series with the other calls."""
+        return await orders.load_model(self._calls, name, seconds)
 
     async def reload_model(self, name: str, seconds: float) -> CallFailure | None:
-        """Have Triton unload this model and load it again; how the load failed, or None.
-
-        The answer to the unload matters little: Triton answers before it is done, and where an instance is
-        dead it may never be done, while a load works all the same (release 24.10).
-        """
-        request = messages.RepositoryModelUnloadRequest(model_name=name)
-        unload = partial(
-            self._unary, "RepositoryModelUnload", request, messages.RepositoryModelUnloadResponse
-        )
-        try:
-            await self._attempt(f"unload {name}", unload, [])
-        except asyncio.CancelledError:
-            # Whoever stops the probe now must find the model loaded.
-            await self.load_model(name, PARTING)
-            raise
-        loading = asyncio.ensure_future(self.load_model(name, seconds))
-        try:
-            return await asyncio.shield(loading)
-        except asyncio.CancelledError:
-            await asyncio.wait((loading,), timeout=PARTING)
-            loading.cancel()
-            raise
+        """See :func:`probe.sources.triton.orders.reload_model`; not in series with the other calls."""
+        return await orders.reload_model(self._calls, name, seconds)
 
     async def close(self) -> None:
         """Let go of the channel."""
-        for errand in (self._http, self._hello, self._scrape, self._canaries):
+        for errand in (self._http, self._scrape, self._canaries):
             errand.close()
-        await self._hang_up()
+        await self._calls.close()
 
     async def _ask_server(
         self, failures: list[CallFailure]
     ) -> tuple[bool | None, bool | None, tuple[ModelStatistics, ...] | None]:
-        live = await self._attempt("live", self._live, failures)
+        live = await self._calls.attempt("live", self._live, failures)
         if live is None:
-            await self._consider_tls(failures)
+            await self._calls.consider_tls(failures)
             # What is known of the server ends with the connection: the next one may be another release.
             self._about = None
             self._ready_rests_until = 0.0
             return None, None, None
         if self._about is None:
-            self._about = await self._attempt("metadata", self._server_metadata, failures)
+            self._about = await self._calls.attempt("metadata", self._server_metadata, failures)
         statistics = None
         if not _timed_out(failures):
-            statistics = await self._attempt("statistics", self._all_statistics, failures)
+            statistics = await self._calls.attempt("statistics", self._all_statistics, failures)
         # Last, for it may be slow: what it says of all models together, each of them can be asked alone.
         ready = None if _timed_out(failures) else await self._ask_ready(failures)
         return live, ready, statistics
@@ -220,7 +185,7 @@ class TritonSource:
         began = time.monotonic()
         if began < self._ready_rests_until:
             return None
-        ready = await self._attempt("ready", self._ready, failures)
+        ready = await self._calls.attempt("ready", self._ready, failures)
         took = time.monotonic() - began
         if took > QUICK or _timed_out(failures):
             self._ready_rests_until = time.monotonic() + REST * took
@@ -228,59 +193,8 @@ class TritonSource:
 
     async def _still_loaded(self, key: ModelVersion, failures: list[CallFailure]) -> bool:
         # "Not ready" of a model that is being unloaded is no news: only of one that stays loaded it is.
-        loaded = await self._attempt("statistics", partial(self._ready_versions, key.name), failures)
+        loaded = await self._calls.attempt("statistics", partial(self._ready_versions, key.name), failures)
         return loaded is not None and key in loaded
-
-    async def _consider_tls(self, failures: list[CallFailure]) -> None:
-        last = failures[-1]
-        if closed_while_connecting(last):
-            if self._settings.tls.active:
-                mismatch = (
-                    "Triton ended the TLS handshake: it may want a client certificate of another authority"
-                )
-            elif await self._answers_tls():
-                mismatch = "Triton speaks TLS here, and the probe is not configured to"
-            else:
-                return
-            failures[-1] = CallFailure(
-                last.call, Failure.TLS, clipped(f"{mismatch} ({last.detail})"), last.seconds
-            )
-        if failures[-1].failure is Failure.TLS:
-            # Certificates are renewed as files: the next call reads them anew.
-            await self._hang_up()
-
-    async def _answers_tls(self) -> bool:
-        settings = self._settings
-        try:
-            return await self._hello.run(
-                lambda: speaks_tls(settings.grpc, settings.timeout), settings.timeout + _MARGIN
-            )
-        except OutstandingError:
-            return False
-
-    async def _hang_up(self) -> None:
-        channel, self._channel = self._channel, None
-        if channel is not None:
-            await channel.close(grace=None)
-
-    async def _attempt(
-        self, call: str, ask: Callable[[], Awaitable[T]], failures: list[CallFailure]
-    ) -> T | None:
-        began = time.monotonic()
-        try:
-            return await ask()
-        except grpc.aio.AioRpcError as error:
-            failures.append(call_failure(call, error, time.monotonic() - began))
-        except (ValueError, UnicodeError) as error:
-            failures.append(CallFailure(call, Failure.GARBAGE, clipped(str(error)), time.monotonic() - began))
-        except grpc.aio.BaseError:
-            # Not even sent.  The library's own text is of its objects' addresses.
-            text = "gRPC refused to send the call; a header's value may hold only printable ASCII"
-            failures.append(CallFailure(call, Failure.ERROR, text, time.monotonic() - began))
-        except OSError as error:
-            # The only files that a call opens are those of TLS.
-            failures.append(CallFailure(call, Failure.TLS, clipped(str(error)), time.monotonic() - began))
-        return None
 
     @staticmethod
     def _spent(began: Instant, budget: float, failures: list[CallFailure]) -> bool:
@@ -288,28 +202,32 @@ class TritonSource:
         return silent or now().mono - began.mono > budget
 
     async def _live(self) -> bool:
-        answer = await self._unary("ServerLive", messages.ServerLiveRequest(), messages.ServerLiveResponse)
+        answer = await self._calls.unary(
+            "ServerLive", messages.ServerLiveRequest(), messages.ServerLiveResponse
+        )
         return bool(answer.live)
 
     async def _ready(self) -> bool:
-        answer = await self._unary("ServerReady", messages.ServerReadyRequest(), messages.ServerReadyResponse)
+        answer = await self._calls.unary(
+            "ServerReady", messages.ServerReadyRequest(), messages.ServerReadyResponse
+        )
         return bool(answer.ready)
 
     async def _server_metadata(self) -> Any:  # noqa: ANN401
         request = messages.ServerMetadataRequest()
-        return await self._unary("ServerMetadata", request, messages.ServerMetadataResponse)
+        return await self._calls.unary("ServerMetadata", request, messages.ServerMetadataResponse)
 
     async def _all_statistics(self) -> tuple[ModelStatistics, ...]:
         request = messages.ModelStatisticsRequest()
         try:
-            raw = await self._raw("ModelStatistics", request)
+            raw = await self._calls.raw("ModelStatistics", request)
         except grpc.aio.AioRpcError as error:
             if error.code() not in (grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.NOT_FOUND):
                 raise
             # A model that vanishes between Triton's listing and its reading fails the whole call.
-            raw = await self._raw("ModelStatistics", request)
+            raw = await self._calls.raw("ModelStatistics", request)
         if raw != self._raw_statistics:
-            told = translate.statistics(_parsed(messages.ModelStatisticsResponse, raw))
+            told = translate.statistics(parsed(messages.ModelStatisticsResponse, raw))
             self._doubted = doubted(self._doubted, self._statistics, told)
             self._statistics = told
             self._raw_statistics = raw
@@ -318,7 +236,7 @@ class TritonSource:
     async def _ready_versions(self, name: str) -> tuple[ModelVersion, ...]:
         request = messages.ModelStatisticsRequest(name=name)
         try:
-            answer = await self._unary("ModelStatistics", request, messages.ModelStatisticsResponse)
+            answer = await self._calls.unary("ModelStatistics", request, messages.ModelStatisticsResponse)
         except grpc.aio.AioRpcError as error:
             if error.code() in (grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.NOT_FOUND):
                 return ()
@@ -327,7 +245,7 @@ class TritonSource:
 
     async def _index(self) -> tuple[IndexEntry, ...]:
         request = messages.RepositoryIndexRequest()
-        answer = await self._unary("RepositoryIndex", request, messages.RepositoryIndexResponse)
+        answer = await self._calls.unary("RepositoryIndex", request, messages.RepositoryIndexResponse)
         return translate.index(answer)
 
     async def _config(self, key: ModelVersion) -> ModelConfig:
@@ -335,12 +253,12 @@ class TritonSource:
 
     async def _config_message(self, key: ModelVersion) -> Any:  # noqa: ANN401
         request = messages.ModelConfigRequest(name=key.name, version=key.version)
-        return await self._unary("ModelConfig", request, messages.ModelConfigResponse)
+        return await self._calls.unary("ModelConfig", request, messages.ModelConfigResponse)
 
     async def _model_ready(self, key: ModelVersion) -> bool:
         request = messages.ModelReadyRequest(name=key.name, version=key.version)
         try:
-            answer = await self._unary(
+            answer = await self._calls.unary(
                 "ModelReady", request, messages.ModelReadyResponse, deadline=READINESS_DEADLINE
             )
         except grpc.aio.AioRpcError as error:
@@ -348,25 +266,6 @@ class TritonSource:
                 return False
             raise
         return bool(answer.ready)
-
-    async def _unary(self, method: str, request: Any, answer: Any, *, deadline: float | None = None) -> Any:  # noqa: ANN401
-        return _parsed(answer, await self._raw(method, request, deadline=deadline))
-
-    async def _raw(self, method: str, request: Any, *, deadline: float | None = None) -> bytes:  # noqa: ANN401
-        call: Any = self._connected().unary_unary(
-            SERVICE + method,
-            request_serializer=lambda message: message.SerializeToString(),
-            # Raw bytes: an answer equal to the last one is not parsed again.
-            response_deserializer=bytes,
-        )
-        seconds = self._settings.timeout if deadline is None else deadline
-        raw: bytes = await call(request, timeout=seconds, metadata=self._metadata)
-        return raw
-
-    def _connected(self) -> grpc.aio.Channel:
-        if self._channel is None:
-            self._channel = open_channel(self._settings)
-        return self._channel
 
     async def _http_live(self) -> bool | CallFailure:
         settings = self._settings
@@ -414,11 +313,3 @@ async def _on_thread(
         return await errand.run(work, seconds + _MARGIN)
     except OutstandingError as error:
         return CallFailure(call, Failure.TIMEOUT, str(error), error.seconds)
-
-
-def _parsed(answer: Any, raw: bytes) -> Any:  # noqa: ANN401
-    try:
-        return answer.FromString(raw)
-    except Exception as error:  # protobuf's DecodeError has no stable base across its implementations
-        message = f"an answer of {len(raw)} bytes is not a {answer.__name__}: {error}"
-        raise ValueError(message) from error

@@ -68,6 +68,7 @@ class Engine:
             observe=self._observation,
             judge=self._judge,
             look=self._desk.look_again,
+            loaded=self._loaded,
             news=self._desk.news,
         )
         first = self._publisher.snapshot(self._observation(), self._desk.tracks)
@@ -131,6 +132,10 @@ class Engine:
         self._on_snapshot(snapshot)
         self._desk.news.ring()
         return snapshot
+
+    def _loaded(self, name: str, began: Instant) -> None:
+        self._desk.book = self._desk.book.taken_over(name, began)
+        self._judge()
 
     def _observation(self) -> Observation:
         moment = self._clock()

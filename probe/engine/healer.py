@@ -10,6 +10,7 @@ from probe.engine.eyes import TritonEye
 from probe.engine.healing import ATTEMPTS, CURABLE, WITHIN
 from probe.engine.publishing import Publisher
 from probe.facts.findings import Severity
+from probe.facts.instants import Instant
 from probe.facts.processes import ProcessId
 from probe.facts.status import Transition
 from probe.facts.triton import CallFailure
@@ -42,11 +43,13 @@ class Healer:
         observe: Callable[[], Observation],
         judge: Callable[[], object],
         look: Callable[[], None],
+        loaded: Callable[[str, Instant], None],
         news: Bell,
     ) -> None:
         """``observe`` tells all that is known now, ``judge`` judges it, ``look`` asks for looks.
 
-        ``news`` is rung after each look and each judgement.
+        ``loaded`` is told of a model whose processes were replaced by a load that began then.  ``news`` is rung
+        after each look and each judgement.
         """
         self._settings = settings
         self._triton = triton
@@ -54,6 +57,7 @@ class Healer:
         self._observe = observe
         self._judge = judge
         self._look = look
+        self._loaded = loaded
         self._news = news
 
     async def run(self) -> None:
@@ -119,18 +123,22 @@ class Healer:
     async def _reload(self, name: str) -> str | None:
         # None where the model is well again, else what went wrong.
         patience = self._settings.models.stuck_after
-        before = self._stubs(name)
+        before, began = self._stubs(name), self._observe().now
         failed = await self._triton.load_model(name, patience)
         if failed is not None:
             return _text(failed)
         if not await self._looked():
             return "Triton took the load, and what it did can not be seen"
-        if not self._stubs(name) - before and self._wanted(name):
+        if self._stubs(name) - before:
+            self._loaded(name, began)
+        elif self._wanted(name):
+            began = self._observe().now
             self._publisher.healing = self._publisher.healing.unloading(name)
             failed = await self._triton.reload_model(name, patience)
             if failed is not None:
                 return _text(failed)
             await self._looked()
+            self._loaded(name, began)
         if await self._until(lambda: not self._wanted(name), SETTLED_WITHIN):
             return None
         return f"Triton says that it is loaded, and {self._left(name)} after {SETTLED_WITHIN:.0f} s"

@@ -69,8 +69,12 @@ class Looks:
             await self._desk.wake["triton"].wait(pace)
 
     def _expecting(self) -> bool:
-        # A model that has just begun to load is looked at briskly: an exit means little until it is ready.
+        # A model that has just begun to load is looked at briskly: an exit means little until it is ready.  So
+        # is one that is loaded anew after a death, lest the moment be missed when its counters begin anew.
         moment = self._desk.clock()
+        succession = age(moment, self._desk.book.stubs.succession)
+        if succession is not None and succession < BRISK_FOR:
+            return True
         return any(
             each.state in (ModelState.LOADING, ModelState.UNKNOWN)
             and (age(moment, each.since) or 0.0) < BRISK_FOR

@@ -121,6 +121,12 @@ class Book(msgspec.Struct, frozen=True):
         workers = self.workers.with_word(name, versions, observed)
         return msgspec.structs.replace(self, workers=workers.settled(self.stubs, self.models))
 
+    def taken_over(self, name: str, moment: Instant) -> Book:
+        """After a load of this model that began then has ended well, and brought processes of its own."""
+        stubs = self.stubs.taken_over(name, moment, self.models)
+        workers = self.workers.settled(stubs, self.models)
+        return msgspec.structs.replace(self, stubs=stubs, workers=workers)
+
     def sending(self, order: CanaryOrder) -> Book:
         """While this canary is out: what Triton counts for it is nobody's traffic."""
         return msgspec.structs.replace(self, models=self.models.sending(order.key, order.touches))

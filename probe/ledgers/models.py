@@ -49,6 +49,8 @@ class ModelRecord(msgspec.Struct, frozen=True):
     ready_since: Instant | None = None
     exercised_since: Instant | None = None
     """When this load was first seen to have executed something."""
+    failed_at: Instant | None = None
+    """When this load was last seen to have failed a request, whoever sent it."""
     config: ModelConfig | None = None
     config_at: Instant | None = None
     config_since: Instant | None = None
@@ -249,6 +251,7 @@ class ModelsLedger(msgspec.Struct, frozen=True, dict=True):
             since=observed,
             ready_since=None,
             exercised_since=None,
+            failed_at=None,
             statistics=None,
             told_ready=None,
             readiness_asked=None,
@@ -298,6 +301,7 @@ def _counted(record: ModelRecord, row: ModelStatistics, look: Look) -> ModelReco
         statistics_at=observed,
         ready_since=look.ended if fresh or record.ready_since is None else record.ready_since,
         exercised_since=exercised,
+        failed_at=look.ended if counted[1] > 0 else None if fresh else record.failed_at,
         pending=waiting,
         progress=progress,
         others=others.seen(

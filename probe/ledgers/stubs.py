@@ -20,6 +20,9 @@ from probe.facts.processes import (
 from probe.ledgers.models import ModelRecord, ModelsLedger
 from probe.ledgers.ownership import copies, likely_model, owner
 
+SHARES = 10
+"""Successes in a row for each instance that show that no dead one is asked: a share is missed once in 22,000."""
+
 
 class LiveStub(msgspec.Struct, frozen=True):
     """A stub that runs.  ``model`` None: not one of a loaded model (yet), or an auto-complete stub.
@@ -59,6 +62,12 @@ class DeadStub(msgspec.Struct, frozen=True):
     last: Stub
     believed: bool = False
     unreaped: bool = False
+    superseded: bool = False
+    """Another load of its model is known to have taken over."""
+    clean_since: Instant | None = None
+    """Since this poll no request of the model has failed."""
+    succeeded: int = 0
+    """Requests of the model that had succeeded by then."""
 
 
 class StubsLedger(msgspec.Struct, frozen=True, dict=True):
@@ -141,7 +150,30 @@ class StubsLedger(msgspec.Struct, frozen=True, dict=True):
         """After more was learned of the models: stubs find their models, exits their meaning."""
         live = {process: _named(each, models) for process, each in self.live.items()}
         told = tuple(each.id for each in self.dead if not each.believed and self._confirmed(each, models))
-        return msgspec.structs.replace(self, live=live).believing(*told).retiring(models).settled(models)
+        dead = tuple(_counting(each, models) for each in self.dead)
+        after = msgspec.structs.replace(self, live=live, dead=dead)
+        return after.believing(*told).retiring(models).settled(models)
+
+    def taken_over(self, name: str, moment: Instant, models: ModelsLedger) -> StubsLedger:
+        """After a load of this model that began then has ended well: who had died by then served another."""
+        dead = tuple(
+            msgspec.structs.replace(each, superseded=True)
+            if each.model is not None and each.model.name == name and each.exit.observed.mono <= moment.mono
+            else each
+            for each in self.dead
+        )
+        return msgspec.structs.replace(self, dead=dead).retiring(models).settled(models)
+
+    @property
+    def succession(self) -> Instant | None:
+        """When the youngest stub was first seen that stands beside a dead one of its name, None without any."""
+        dead = {(each.model, each.instance) for each in self.dead}
+        beside = (
+            each.first_seen
+            for each in self.live.values()
+            if not each.retired and (each.model, each.stub.arguments.name) in dead
+        )
+        return max(beside, default=None)
 
     def believing(self, *exited: ProcessId) -> StubsLedger:
         """After Triton was given its time to say that these exits were an unload, and did not."""
@@ -225,12 +257,16 @@ class StubsLedger(msgspec.Struct, frozen=True, dict=True):
     def lasts(self, death: DeadStub, record: ModelRecord | None) -> bool:
         """Whether a death stands although stubs of its name live: they belong to a load that serves nobody yet.
 
-        Nothing that Triton says tells when a reload takes over but counters that begin anew; beside them, it
-        then reaps the old load's dead.
+        Nothing that Triton says tells when a reload takes over but counters that begin anew.  Beside them, it
+        then reaps the old load's dead, unless one had failed a request (release 24.10); and requests that all
+        succeed, so many that the dead one must have had its share, are served by others.
         """
-        if record is None or death.model != record.key or not _violent(death):
+        if record is None or death.model != record.key or not _violent(death) or death.superseded:
             return False
         if record.ready_since is not None and record.ready_since.mono > death.exit.observed.mono:
+            return False
+        enough = SHARES * (self.expected(record.key, record.config) or 1)
+        if death.clean_since is not None and record.traffic.success - death.succeeded >= enough:
             return False
         unseen = self.scanned is None or self.scanned.mono <= death.exit.observed.mono
         return death.unreaped or unseen
@@ -279,6 +315,21 @@ def in_doubt(death: DeadStub, record: ModelRecord) -> bool:
     """
     told = record.config_at
     return not _violent(death) and told is not None and told.mono <= death.exit.observed.mono
+
+
+def _counting(death: DeadStub, models: ModelsLedger) -> DeadStub:
+    record = models.records.get(death.model) if death.model is not None else None
+    if record is None or record.statistics_at is None or not record.ready:
+        return death
+    polled, failed = record.statistics_at, record.failed_at
+    if polled.mono <= death.exit.observed.mono:
+        return death
+    since = death.clean_since
+    if since is not None and (failed is None or failed.mono <= since.mono):
+        return death
+    return msgspec.structs.replace(
+        death, clean_since=max(polled, failed or polled), succeeded=record.traffic.success
+    )
 
 
 def _violent(death: DeadStub) -> bool:

@@ -345,6 +345,39 @@ def test_a_sibling_of_a_dead_stub_serves_until_the_reload_takes_over() -> None:
     assert dead(settled(seen.with_row(row("m")))) == []
 
 
+def test_a_load_that_is_known_to_have_ended_well_has_taken_over() -> None:
+    """The zombie may stay for ever where it had failed a request, and busy counters are soon as high again."""
+    seen = reloading().scans()
+    began = seen.now
+    seen = seen.with_row(row("m", success=50)).polls()
+    assert dead(seen) == ["m_0_0"]
+    other = seen.book.taken_over("n", began)
+    assert dead(seen.having(book=other)) == ["m_0_0"]
+    assert dead(seen.having(book=seen.book.taken_over("m", seen.book.stubs.dead[0].exit.observed))) == []
+    early = seen.book.taken_over("m", began.shifted(-60.0))
+    assert dead(seen.having(book=early)) == ["m_0_0"]
+
+
+def test_requests_that_all_succeed_are_served_by_a_load_that_took_over() -> None:
+    """So many in a row that the dead instance must have had its share; a failure begins the count anew."""
+    seen = reloading().scans().with_row(row("m", success=6, failure=1)).polls()
+    seen = seen.with_row(row("m", success=14, failure=1)).polls()
+    assert dead(seen) == ["m_0_0"]
+    seen = seen.with_row(row("m", success=15, failure=2)).polls().asks()
+    seen = seen.with_row(row("m", success=24, failure=2)).polls()
+    assert dead(seen) == ["m_0_0"]
+    assert dead(seen.with_row(row("m", success=25, failure=2)).polls()) == []
+
+
+def test_a_successor_is_looked_for_only_beside_the_dead() -> None:
+    """When the youngest of them was first seen: so long ago the model began to load anew."""
+    seen = serving(python_model("m"), rows=(row("m", success=5),)).with_stub(stub(200, "m_0_0")).scans()
+    assert seen.book.stubs.succession is None
+    begun = reloading()
+    assert begun.book.stubs.succession == begun.book.stubs.live[ProcessId(200, 2000)].first_seen
+    assert settled(begun.with_row(row("m"))).book.stubs.succession is None
+
+
 def test_an_end_by_force_of_an_unloaded_load_is_no_death() -> None:
     """Triton kills what does not end by itself, and reaps it at once: the new load serves already."""
     seen = serving(python_model("m"), rows=(row("m", success=5),)).with_stub(stub(200, "m_0_0")).scans()

@@ -53,7 +53,11 @@ class Explainer:
     async def _explain(self, event: Exit) -> None:
         # Was it a death, or is Triton unloading the model?  Its statistics know only loaded versions.
         death = next((each for each in self._desk.book.stubs.dead if each.id == event.id), None)
-        if death is None or death.model is None:
+        if death is None:
+            return
+        if death.model is None:
+            # It ended while its model was loading, for want of memory more often than not.
+            await self._count_kills(event)
             return
         violent = event.violent
         # Beyond its time Triton's word comes with the next poll.
@@ -117,6 +121,9 @@ class Explainer:
                     await self._ask_configuration(model)
 
     async def _ask_configuration(self, model: ModelVersion) -> None:
+        if self._desk.book.models.asked is None:
+            # The first inquiry of all is under way, and reads every configuration.
+            return
         inquiry = Inquiry(configs=(model,))
         answers = await self._desk.eyes.triton.inquire(inquiry, budget=self._desk.settings.triton.timeout)
         self._desk.book = self._desk.book.with_answers(answers)

@@ -112,9 +112,11 @@ class FamiliesLedger(msgspec.Struct, frozen=True):
             return each.kind is not WorkerKind.ENGINE, not known, process.start_ticks, process.pid
 
         counts: dict[ProcessId, int] = {}
+        left = ALL_AT_MOST
         for process, each in sorted(here.items(), key=rank):
-            if counts.get(each.stub, 0) < EACH_AT_MOST and sum(counts.values()) < ALL_AT_MOST:
+            if counts.get(each.stub, 0) < EACH_AT_MOST and left > 0:
                 counts[each.stub] = counts.get(each.stub, 0) + 1
+                left -= 1
                 yield process, each
 
 

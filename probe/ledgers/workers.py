@@ -218,17 +218,13 @@ def _serves(death: DeadWorker, live: LiveStub, stubs: StubsLedger, record: Model
     """
     name, begun = live.stub.arguments.name, live.stub.process.id.start_ticks
     group = group_of(name)
-    called_for = (
-        sum(one.instances for one in record.config.groups if one.name == group) if record.config else 0
-    )
+    groups = record.config.groups if record.config is not None else ()
+    called_for = sum(each.instances for each in groups if each.name == group)
     beside = [each.stub for each in stubs.of(record.key) if group_of(each.stub.arguments.name) == group]
-    same = [each.process.id.start_ticks for each in beside if each.arguments.name == name]
-    wanted = copies(name, record.config)
     if len(beside) <= called_for:
         return True
-    if called_for == 0 or sum(start > begun for start in same) >= wanted:
+    younger = sum(each.arguments.name == name and each.process.id.start_ticks > begun for each in beside)
+    if called_for == 0 or younger >= copies(name, record.config):
         return False
-    if sum(start < begun for start in same) >= wanted:
-        return True
     scanned = stubs.scanned.mono if stubs.scanned is not None else 0.0
     return scanned - death.exit.observed.mono > DOUBT_AT_MOST

@@ -219,6 +219,18 @@ async def test_an_oom_kill_is_told_with_the_death_itself() -> None:
         assert watch.latest.tallies.stub_exits == {("echo", "oom_killed"): 1}
 
 
+async def test_an_oom_kill_while_a_model_loads_is_counted_as_such() -> None:
+    """The stub serves no model yet; its name is told by its command line."""
+    stage = engines()
+    stage.stubs += (stub(13, "big", "big"),)
+    async with watching(stage) as watch:
+        await served(watch)
+        stage.oom_kills = 1
+        stage.exit(13)
+        await watch.until(lambda: bool(watch.latest.tallies.stub_exits), 6.0)
+        assert watch.latest.tallies.stub_exits == {("big", "oom_killed"): 1}
+
+
 async def test_a_worker_s_oom_kill_is_told_too() -> None:
     """It holds the most memory."""
     async with watching(engines(), SLOW) as watch:

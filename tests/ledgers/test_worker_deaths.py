@@ -338,9 +338,12 @@ def test_an_instance_that_is_removed_in_place_ends_its_workers_without_a_death(l
 
 
 def test_a_worker_of_the_new_load_that_dies_is_found() -> None:
-    """While the old one still lingers, and after it went."""
+    """As soon as the old one went, or after a minute; which of the two loads is ending is not told before."""
     seen = both_loads()
-    assert dead(explained(seen.worker_exits(211, signal=9))) == [("m_0_1", 211)]
+    during = explained(seen.worker_exits(211, signal=9))
+    assert dead(during) == []
+    assert dead(during.later(DOUBT_AT_MOST).scans()) == [("m_0_1", 211)]
+    assert dead(during.exits(100, code=0).exits(101, code=0).scans()) == [("m_0_1", 211)]
     after = seen.exits(100, code=0).exits(101, code=0).scans().polls().asks()
     assert dead(explained(after.worker_exits(210, signal=9))) == [("m_0_0", 210)]
 
@@ -370,6 +373,16 @@ def test_a_doubt_that_nothing_resolves_ends_in_belief() -> None:
     assert dead(seen) == []
     assert dead(seen.later(DOUBT_AT_MOST - 10).scans()) == []
     assert dead(seen.later(DOUBT_AT_MOST).scans()) == [("m_0_0", 110)]
+
+
+def test_instances_of_one_name_that_were_added_in_place_are_all_watched() -> None:
+    """Triton numbers the new ones after those that it kept, whatever these are called."""
+    seen = running(worker(110, parent=100), configs=(python_model("m", 2),)).exits(101, code=0)
+    seen = seen.with_stub(stub(200, "m_0_0", workers=(210,))).scans().polls().asks().scans()
+    assert dead(explained(seen.worker_exits(110, signal=9))) == [("m_0_0", 110)]
+    assert dead(explained(seen.worker_exits(210, signal=9))) == [("m_0_0", 210)]
+    fewer = seen.with_config(python_model("m", 1))
+    assert dead(explained(fewer.worker_exits(210, signal=9))) == []
 
 
 def test_a_stub_of_another_version_supersedes_nobody() -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 from functools import cached_property
 
 import msgspec
@@ -50,6 +50,7 @@ class DeadStub(msgspec.Struct, frozen=True):
     unload: Triton said so at a later moment, or the exit was violent and Triton did not answer in time.
     ``unreaped``: the last scan found it a zombie.  Triton reaps a dead stub when it takes the load down, when
     an older release starts the stub again, and from 25.12 on when it is asked whether the model is ready.
+    ``newcomer``: it was one of a load that did not serve yet, beside the stubs of the load that does.
     """
 
     id: ProcessId
@@ -59,6 +60,7 @@ class DeadStub(msgspec.Struct, frozen=True):
     last: Stub
     believed: bool = False
     unreaped: bool = False
+    newcomer: bool = False
 
 
 class StubsLedger(msgspec.Struct, frozen=True, dict=True):
@@ -102,7 +104,7 @@ class StubsLedger(msgspec.Struct, frozen=True, dict=True):
         ]
         known_dead = {each.id for each in dead}
         ended = {
-            process: _death(gone, Exit(process, reading.observed))
+            process: self._death(gone, Exit(process, reading.observed), models, running)
             for process, gone in self.live.items()
             if process not in running
         }
@@ -127,10 +129,28 @@ class StubsLedger(msgspec.Struct, frozen=True, dict=True):
             # A scan found it gone first; how it ended only the kernel tells.
             return self.told(event)
         live = {process: each for process, each in self.live.items() if process != event.id}
-        death = _death(_named(gone, models), event)
+        death = self._death(_named(gone, models), event, models, live)
         if gone.retired:
             return msgspec.structs.replace(self, live=live, exits=_counted(self.exits, [death]))
         return msgspec.structs.replace(self, live=live, dead=(*self.dead, death))
+
+    def _death(
+        self, gone: LiveStub, event: Exit, models: ModelsLedger, left: Container[ProcessId]
+    ) -> DeadStub:
+        name = gone.stub.arguments.name
+        record = models.records.get(gone.model) if gone.model is not None else None
+        newcomer = False
+        if record is not None and record.ready_since is not None:
+            # Where a reload fails, the load before it goes on: of a load that took over, the counters tell.
+            elder = sum(
+                each.stub.process.id in left
+                and each.stub.arguments.name == name
+                and each.first_seen.mono < gone.first_seen.mono
+                for each in self.of(record.key)
+            )
+            began = gone.first_seen.mono > record.ready_since.mono
+            newcomer = began and elder >= copies(name, record.config)
+        return DeadStub(event.id, gone.model, name, event, gone.stub, newcomer=newcomer)
 
     def told(self, event: Exit) -> StubsLedger:
         """After more was learned of an exit: how it ended, or what the count of OOM kills did."""
@@ -155,7 +175,10 @@ class StubsLedger(msgspec.Struct, frozen=True, dict=True):
         ]
         live = {
             process: msgspec.structs.replace(each, wounded=True)
-            if any(death.model == each.model and _older(each, death.exit.observed) for death in newly)
+            if any(
+                death.model == each.model and not death.newcomer and _older(each, death.exit.observed)
+                for death in newly
+            )
             else each
             for process, each in self.live.items()
         }
@@ -228,7 +251,7 @@ class StubsLedger(msgspec.Struct, frozen=True, dict=True):
         Nothing that Triton says tells when a reload takes over but counters that begin anew; beside them, it
         then reaps the old load's dead.
         """
-        if record is None or death.model != record.key or not _violent(death):
+        if record is None or death.model != record.key or death.newcomer or not _violent(death):
             return False
         if record.ready_since is not None and record.ready_since.mono > death.exit.observed.mono:
             return False
@@ -314,10 +337,6 @@ def _paused(live: LiveStub, before: LiveStub | None, stub: Stub, observed: Insta
         return msgspec.structs.replace(live, stopped_since=None, stopped_looks=0)
     since = live.stopped_since or observed
     return msgspec.structs.replace(live, stopped_since=since, stopped_looks=live.stopped_looks + 1)
-
-
-def _death(gone: LiveStub, event: Exit) -> DeadStub:
-    return DeadStub(event.id, gone.model, gone.stub.arguments.name, event, gone.stub)
 
 
 def _succeeds(later: DeadStub, death: DeadStub) -> bool:

@@ -202,6 +202,8 @@ class StubsLedger(msgspec.Struct, frozen=True, dict=True):
         record = models.records.get(stub.model)
         if stub.served and (record is None or not record.ready):
             return True
+        if not stub.wounded:
+            return False
         # A reload between two looks: after a death the whole load is replaced, and this is what is left.
         younger = sum(
             each.model == stub.model
@@ -210,7 +212,7 @@ class StubsLedger(msgspec.Struct, frozen=True, dict=True):
             for each in self.live.values()
         )
         replaced = younger >= copies(stub.stub.arguments.name, record.config if record is not None else None)
-        return stub.wounded and replaced and not any(self.lasts(each, record) for each in self.dead)
+        return replaced and not any(self.lasts(each, record) for each in self.dead)
 
     def settled(self, models: ModelsLedger) -> StubsLedger:
         """Without the dead that mean nothing any more: unloaded, replaced, or never an instance."""

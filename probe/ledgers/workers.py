@@ -173,7 +173,7 @@ def _settled(dead: tuple[DeadWorker, ...], stubs: StubsLedger, models: ModelsLed
         if live is None or live.retired or live.model not in (None, each.model) or record is None:
             continue
         after = _after(each, record)
-        if after is None:
+        if after is None or _replaced(each, live, stubs, record):
             continue
         sure = (
             record.ready
@@ -199,6 +199,21 @@ def _after(death: DeadWorker, record: ModelRecord) -> DeadWorker | None:
     # Where it became ready only since, the exit was part of its loading, which went well all the same.
     served = record.ready_since is not None and record.ready_since.mono <= moment
     return msgspec.structs.replace(death, loaded=True) if served else None
+
+
+def _replaced(death: DeadWorker, live: LiveStub, stubs: StubsLedger, record: ModelRecord) -> bool:
+    # Another load took over since, and what its stub still does, if anything, is nobody's concern: requests
+    # that wait for a dead worker may keep it for ever.
+    name = live.stub.arguments.name
+    younger = sum(
+        each.stub.arguments.name == name and each.stub.process.id.start_ticks > death.last.stub.start_ticks
+        for each in stubs.of(record.key)
+    )
+    return (
+        record.ready_since is not None
+        and record.ready_since.mono > death.exit.observed.mono
+        and younger >= copies(name, record.config)
+    )
 
 
 def _read_since(death: DeadWorker, record: ModelRecord | None) -> bool:

@@ -257,8 +257,18 @@ class StubsLedger(msgspec.Struct, frozen=True, dict=True):
             return False
         if record.ready_since is not None and record.ready_since.mono > death.exit.observed.mono:
             return False
+        if self._answered(death, record):
+            return False
         unseen = self.scanned is None or self.scanned.mono <= death.exit.observed.mono
         return death.unreaped or unseen
+
+    def _answered(self, death: DeadStub, record: ModelRecord) -> bool:
+        # An unload waits for ever for a stub that died and then failed a request, and never reaps it.  Where no
+        # counter fell, for none had risen, an answer still tells of the new load: none of the old one is left.
+        served = record.others.served_since
+        if served is None or served.mono <= death.exit.observed.mono:
+            return False
+        return not any(_older(each, death.exit.observed) for each in self.of(record.key))
 
     def _means_something(self, death: DeadStub, models: ModelsLedger) -> bool:
         if death.model is None:

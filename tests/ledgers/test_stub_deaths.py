@@ -568,3 +568,22 @@ def test_the_death_of_a_reloaded_stub_is_told_at_once_where_the_counters_told_of
     seen = settled(seen.with_row(row("m", success=1)))
     seen = seen.exits(200, signal=9).believes(200).with_stub(stub(200, "m_0_0", state=ProcessState.ZOMBIE))
     assert dead(settled(seen)) == ["m_0_0"]
+
+
+@pytest.mark.parametrize(("success", "standing"), [(0, ["m_0_0"]), (3, [])])
+def test_a_dead_that_is_never_reaped_is_over_when_the_model_answers(
+    success: int, standing: list[str]
+) -> None:
+    """No counter fell at the reload of a model that had answered nothing; only the new stub can answer."""
+    seen = serving(python_model("m")).exits(100, signal=9).believes(100)
+    seen = settled(seen.with_stub(stub(100, "m_0_0", state=ProcessState.ZOMBIE), stub(200, "m_0_0")))
+    assert dead(seen) == ["m_0_0"]
+    assert dead(settled(seen.with_row(row("m", success=success)))) == standing
+
+
+def test_an_answer_of_another_instance_does_not_end_a_death() -> None:
+    """One of two serves on, beside the stubs of a load that serves nobody yet."""
+    seen = serving(TWO).exits(100, signal=9).believes(100)
+    zombie = stub(100, "m_0_0", state=ProcessState.ZOMBIE)
+    seen = settled(seen.with_stub(zombie, stub(200, "m_0_0"), stub(201, "m_0_1")))
+    assert dead(settled(seen.with_row(row("m", success=3)))) == ["m_0_0"]

@@ -274,7 +274,7 @@ def _counted(record: ModelRecord, row: ModelStatistics, look: Look) -> ModelReco
     progress = (
         record.progress.after(base, row, look, success=success, failure=failure)
         if base is not None
-        else begun(look, again=reloaded or record.since is not None)
+        else begun(look, again=reloaded or record.statistics_at is not None)
     )
     waiting = None if look.pending is None else progress.waiting
     inferences = row.compute_infer_count - (base.compute_infer_count if base else 0)

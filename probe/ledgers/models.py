@@ -238,6 +238,9 @@ class ModelsLedger(msgspec.Struct, frozen=True, dict=True):
         record = self.records.get(key)
         if record is None or not record.ready:
             return self
+        if record.statistics_at is not None and record.statistics_at.mono > observed.mono:
+            # A poll that began later has it ready: that is another load.
+            return self
         return msgspec.structs.replace(self, records={**self.records, key: self._left(record, observed)})
 
     @staticmethod

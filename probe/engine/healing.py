@@ -13,6 +13,7 @@ from probe.facts.catalogue import CATALOGUE
 from probe.facts.findings import Action, Key
 from probe.facts.instants import Instant
 from probe.facts.models import ModelState
+from probe.ledgers.models import ModelRecord
 
 CURABLE = frozenset(("StubDead", "WorkerDead", "InstancesMissing"))
 """Processes of a model that are gone, which a load starts anew.  What errs or answers slowly may be its own fault,
@@ -194,8 +195,14 @@ def _is_a_moment(standing: Standing, seen: Observation) -> bool:
         and server.reachable is True
         and not any(reason in _NO_MOMENT for reason, _ in standing.held)
         and not any(each.source in _RESTS_ON for each in seen.stale)
-        and not any(each.state in _MOVING for each in seen.book.models.records.values())
+        and not any(_moves(each, seen) for each in seen.book.models.records.values())
     )
+
+
+def _moves(record: ModelRecord, seen: Observation) -> bool:
+    # What is stuck may be so for ever, as an unload is after a death, and must not keep others from their cure.
+    doubtful = record.since is None or seen.now.mono - record.since.mono < seen.settings.models.stuck_after
+    return record.state in _MOVING and doubtful
 
 
 def _curable(key: Key, held: Held, rules: Rules, seen: Observation) -> bool:

@@ -158,7 +158,9 @@ class Looks:
         left = {each.process.id for each in before.orphans.lasting} ^ {
             each.process.id for each in after.orphans.lasting
         }
-        if changed or frozen != thawed or mourned or left or not before.server.seen:
+        # A dead stub that was reaped may be all that a death rested on.
+        buried = before.stubs.dead != after.stubs.dead
+        if changed or frozen != thawed or mourned or buried or left or not before.server.seen:
             self._desk.stirred.ring()
 
     def _watch_exits(self) -> None:

@@ -240,6 +240,9 @@ class ModelsLedger(msgspec.Struct, frozen=True, dict=True):
         record = self.records.get(key)
         if record is None or not record.ready:
             return self
+        if record.statistics_at is not None and record.statistics_at.mono > observed.mono:
+            # A poll that began later has it ready: that is another load.
+            return self
         return msgspec.structs.replace(self, records={**self.records, key: self._left(record, observed)})
 
     @staticmethod
@@ -277,7 +280,7 @@ def _counted(record: ModelRecord, row: ModelStatistics, look: Look) -> ModelReco
     progress = (
         record.progress.after(base, row, look, success=success, failure=failure)
         if base is not None
-        else begun(look, again=reloaded or record.since is not None)
+        else begun(look, again=reloaded or record.statistics_at is not None)
     )
     waiting = None if look.pending is None else progress.waiting
     inferences = row.compute_infer_count - (base.compute_infer_count if base else 0)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 from functools import cached_property
 
 import msgspec
@@ -53,6 +53,7 @@ class DeadStub(msgspec.Struct, frozen=True):
     unload: Triton said so at a later moment, or the exit was violent and Triton did not answer in time.
     ``unreaped``: the last scan found it a zombie.  Triton reaps a dead stub when it takes the load down, when
     an older release starts the stub again, and from 25.12 on when it is asked whether the model is ready.
+    ``newcomer``: it was one of a load that did not serve yet, beside the stubs of the load that does.
     """
 
     id: ProcessId
@@ -68,6 +69,7 @@ class DeadStub(msgspec.Struct, frozen=True):
     """Since this poll no request of the model has failed."""
     succeeded: int = 0
     """Requests of the model that had succeeded by then."""
+    newcomer: bool = False
 
 
 class StubsLedger(msgspec.Struct, frozen=True, dict=True):
@@ -111,7 +113,7 @@ class StubsLedger(msgspec.Struct, frozen=True, dict=True):
         ]
         known_dead = {each.id for each in dead}
         ended = {
-            process: _death(gone, Exit(process, reading.observed))
+            process: self._death(gone, Exit(process, reading.observed), models, running)
             for process, gone in self.live.items()
             if process not in running
         }
@@ -136,10 +138,28 @@ class StubsLedger(msgspec.Struct, frozen=True, dict=True):
             # A scan found it gone first; how it ended only the kernel tells.
             return self.told(event)
         live = {process: each for process, each in self.live.items() if process != event.id}
-        death = _death(_named(gone, models), event)
+        death = self._death(_named(gone, models), event, models, live)
         if gone.retired:
             return msgspec.structs.replace(self, live=live, exits=_counted(self.exits, [death]))
         return msgspec.structs.replace(self, live=live, dead=(*self.dead, death))
+
+    def _death(
+        self, gone: LiveStub, event: Exit, models: ModelsLedger, left: Container[ProcessId]
+    ) -> DeadStub:
+        name = gone.stub.arguments.name
+        record = models.records.get(gone.model) if gone.model is not None else None
+        newcomer = False
+        if record is not None and record.ready_since is not None:
+            # Where a reload fails, the load before it goes on: of a load that took over, the counters tell.
+            elder = sum(
+                each.stub.process.id in left
+                and each.stub.arguments.name == name
+                and each.first_seen.mono < gone.first_seen.mono
+                for each in self.of(record.key)
+            )
+            began = gone.first_seen.mono > record.ready_since.mono
+            newcomer = began and elder >= copies(name, record.config)
+        return DeadStub(event.id, gone.model, name, event, gone.stub, newcomer=newcomer)
 
     def told(self, event: Exit) -> StubsLedger:
         """After more was learned of an exit: how it ended, or what the count of OOM kills did."""
@@ -187,7 +207,10 @@ class StubsLedger(msgspec.Struct, frozen=True, dict=True):
         ]
         live = {
             process: msgspec.structs.replace(each, wounded=True)
-            if any(death.model == each.model and _older(each, death.exit.observed) for death in newly)
+            if any(
+                death.model == each.model and not death.newcomer and _older(each, death.exit.observed)
+                for death in newly
+            )
             else each
             for process, each in self.live.items()
         }
@@ -211,6 +234,8 @@ class StubsLedger(msgspec.Struct, frozen=True, dict=True):
         record = models.records.get(stub.model)
         if stub.served and (record is None or not record.ready):
             return True
+        if not stub.wounded:
+            return False
         # A reload between two looks: after a death the whole load is replaced, and this is what is left.
         younger = sum(
             each.model == stub.model
@@ -219,7 +244,7 @@ class StubsLedger(msgspec.Struct, frozen=True, dict=True):
             for each in self.live.values()
         )
         replaced = younger >= copies(stub.stub.arguments.name, record.config if record is not None else None)
-        return stub.wounded and replaced and not any(self.lasts(each, record) for each in self.dead)
+        return replaced and not any(self.lasts(each, record) for each in self.dead)
 
     def settled(self, models: ModelsLedger) -> StubsLedger:
         """Without the dead that mean nothing any more: unloaded, replaced, or never an instance."""
@@ -261,15 +286,26 @@ class StubsLedger(msgspec.Struct, frozen=True, dict=True):
         then reaps the old load's dead, unless one had failed a request (release 24.10); and requests that all
         succeed, so many that the dead one must have had its share, are served by others.
         """
-        if record is None or death.model != record.key or not _violent(death) or death.superseded:
+        if record is None or death.model != record.key or not _violent(death):
+            return False
+        if death.superseded or death.newcomer:
             return False
         if record.ready_since is not None and record.ready_since.mono > death.exit.observed.mono:
             return False
         enough = SHARES * (self.expected(record.key, record.config) or 1)
-        if death.clean_since is not None and record.traffic.success - death.succeeded >= enough:
+        clean = death.clean_since is not None and record.traffic.success - death.succeeded >= enough
+        if clean or self._answered(death, record):
             return False
         unseen = self.scanned is None or self.scanned.mono <= death.exit.observed.mono
         return death.unreaped or unseen
+
+    def _answered(self, death: DeadStub, record: ModelRecord) -> bool:
+        # An unload waits for ever for a stub that died and then failed a request, and never reaps it.  Where no
+        # counter fell, for none had risen, an answer still tells of the new load: none of the old one is left.
+        served = record.others.served_since
+        if served is None or served.mono <= death.exit.observed.mono:
+            return False
+        return not any(_older(each, death.exit.observed) for each in self.of(record.key))
 
     def _means_something(self, death: DeadStub, models: ModelsLedger) -> bool:
         if death.model is None:
@@ -365,10 +401,6 @@ def _paused(live: LiveStub, before: LiveStub | None, stub: Stub, observed: Insta
         return msgspec.structs.replace(live, stopped_since=None, stopped_looks=0)
     since = live.stopped_since or observed
     return msgspec.structs.replace(live, stopped_since=since, stopped_looks=live.stopped_looks + 1)
-
-
-def _death(gone: LiveStub, event: Exit) -> DeadStub:
-    return DeadStub(event.id, gone.model, gone.stub.arguments.name, event, gone.stub)
 
 
 def _succeeds(later: DeadStub, death: DeadStub) -> bool:

@@ -173,7 +173,7 @@ def _settled(dead: tuple[DeadWorker, ...], stubs: StubsLedger, models: ModelsLed
         if live is None or live.retired or live.model not in (None, each.model) or record is None:
             continue
         after = _after(each, record)
-        if after is None:
+        if after is None or _replaced(each, live, stubs, record):
             continue
         sure = (
             record.ready
@@ -201,6 +201,21 @@ def _after(death: DeadWorker, record: ModelRecord) -> DeadWorker | None:
     return msgspec.structs.replace(death, loaded=True) if served else None
 
 
+def _replaced(death: DeadWorker, live: LiveStub, stubs: StubsLedger, record: ModelRecord) -> bool:
+    # Another load took over since, and what its stub still does, if anything, is nobody's concern: requests
+    # that wait for a dead worker may keep it for ever.
+    name = live.stub.arguments.name
+    younger = sum(
+        each.stub.arguments.name == name and each.stub.process.id.start_ticks > death.last.stub.start_ticks
+        for each in stubs.of(record.key)
+    )
+    return (
+        record.ready_since is not None
+        and record.ready_since.mono > death.exit.observed.mono
+        and younger >= copies(name, record.config)
+    )
+
+
 def _read_since(death: DeadWorker, record: ModelRecord | None) -> bool:
     return (
         record is not None
@@ -226,5 +241,9 @@ def _serves(death: DeadWorker, live: LiveStub, stubs: StubsLedger, record: Model
     younger = sum(each.arguments.name == name and each.process.id.start_ticks > begun for each in beside)
     if called_for == 0 or younger >= copies(name, record.config):
         return False
+    older = sum(each.arguments.name == name and each.process.id.start_ticks < begun for each in beside)
+    if older and record.ready_since is not None and live.first_seen.mono < record.ready_since.mono:
+        # Counters began anew since it was first seen: it serves, and the older one of its name only lingers.
+        return True
     scanned = stubs.scanned.mono if stubs.scanned is not None else 0.0
     return scanned - death.exit.observed.mono > DOUBT_AT_MOST

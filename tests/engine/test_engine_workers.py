@@ -8,6 +8,7 @@ import msgspec
 import pytest
 
 from probe.facts.gates import Gate
+from probe.facts.processes import ProcessState
 from probe.facts.triton import CallFailure, Failure
 from probe.settings import Settings
 from tests.engine.doubles import SILENT, UNLOADED, Stage, Watch, instant_errands, watching
@@ -273,3 +274,21 @@ async def test_the_container_is_read_for_a_sigkill_alone_and_once_for_many() -> 
             stage.exit(pid)
         await asyncio.sleep(0.1)
         assert stage.calls["container"] == before + 1
+
+
+async def test_a_death_that_ends_with_its_reaping_opens_ready_with_the_scan_that_shows_it() -> None:
+    """No stub came or went with it, and no poll or turn is near."""
+    stage = Stage(stubs=(stub(11, "echo_0_0"), stub(12, "echo_0_1")))
+    async with watching(stage, SLOW) as watch:
+        await watch.opened()
+        await asyncio.sleep(3)
+        stage.exit(12)
+        zombie = stub(12, "echo_0_1", state=ProcessState.ZOMBIE)
+        stage.stubs = (*stage.stubs, zombie, stub(13, "echo_0_0"), stub(14, "echo_0_1"))
+        await watch.until(lambda: watch.finding("StubDead") is not None)
+        await asyncio.sleep(10)
+        assert watch.finding("StubDead") is not None
+        reaped = watch.now
+        stage.stubs = tuple(each for each in stage.stubs if each is not zombie)
+        cured = await watch.until(lambda: watch.finding("StubDead") is None)
+        assert cured - reaped < 2.1

@@ -157,6 +157,15 @@ def test_nothing_is_reloaded_on_doubtful_ground(world: World) -> None:
     assert chosen(world, standing(about("m"))) is None
 
 
+@pytest.mark.parametrize("state", [ModelState.LOADING, ModelState.UNLOADING])
+def test_a_model_that_is_stuck_keeps_no_other_from_its_cure(state: ModelState) -> None:
+    """An unload after a death may never end; after ``models.stuck_after`` nobody waits for it."""
+    settings = Settings(models=ModelsSettings(stuck_after=600))
+    moving = explicit(settings).asks(index=(entry("late", state),))
+    assert chosen(moving.later(590).polls(), standing(about("m"))) is None
+    assert chosen(moving.later(600).polls(), standing(about("m"))) == "m"
+
+
 def test_another_version_being_ready_does_not_make_this_one_a_patient() -> None:
     """The finding's version is the one that counts; a finding without one is about any."""
     world = explicit()

@@ -146,6 +146,8 @@ def test_a_version_that_triton_denies_is_ready_no_more() -> None:
     assert denied.records[key("m")].since == START.shifted(50)
     assert denied.without(key("m"), START) is denied
     assert models.without(key("x"), START) is models
+    # A poll that began later has it ready: what was said before is of an earlier load.
+    assert models.without(key("m"), START) is models
 
 
 def test_ready_since_and_exercised_since_are_of_the_present_load() -> None:

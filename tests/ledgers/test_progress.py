@@ -6,10 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from probe.facts.models import ModelStatistics
+from probe.facts.models import ModelState, ModelStatistics
 from probe.facts.triton import FailureReasons
 from probe.ledgers.progress import Progress
-from tests.worlds import World, at, key, python_model, row, serving
+from tests.worlds import World, at, entry, key, python_model, row, serving
 
 M = python_model("m")
 QUEUE = ((key("m"), 3),)
@@ -136,6 +136,13 @@ def test_the_first_poll_of_all_sees_a_queue_that_is_there() -> None:
     late = World(rows=(row("m", success=9),)).polls(pending=QUEUE)
     assert (told(late).waiting, told(late).ghosts, told(late).failures) == (3, 0, 0)
     assert told(late.polls(pending=QUEUE)).flat_seconds == 1.0
+
+
+def test_a_queue_at_the_first_poll_of_a_first_load_is_no_ghost() -> None:
+    """The index told of the model as it loaded; a client that waits for all of its answers sends no more."""
+    loading = World(configs=(M,)).polls(statistics=()).asks(index=(entry("m", ModelState.LOADING),))
+    seen = loading.with_row(row("m")).polls(pending=QUEUE)
+    assert (told(seen).waiting, told(seen).ghosts) == (3, 0)
 
 
 def test_the_slowest_window_is_remembered() -> None:

@@ -556,3 +556,67 @@ def test_the_ledger_is_frozen() -> None:
     settled(before.exits(100, signal=9))
     assert kept == b"[100,101]"
     assert len(before.book.stubs.live) == 2
+
+
+# A reload that fails
+
+
+def failed_reload(seen: World, pid: int, **how: int) -> World:
+    """A stub of a load beside the one that serves is seen, ends, and stays a zombie until Triton looks."""
+    seen = settled(seen.with_stub(stub(pid, "m_0_0")))
+    seen = seen.exits(pid, **how).believes(pid)
+    return seen.with_stub(stub(pid, "m_0_0", state=ProcessState.ZOMBIE)).scans().polls().asks()
+
+
+@pytest.mark.parametrize("how", [{"signal": 9}, {"code": 1}, {"code": 0}])
+@pytest.mark.parametrize("unseen", [False, True])
+def test_a_stub_of_a_reload_that_fails_is_no_death_and_costs_the_serving_one_nothing(
+    how: dict[str, int], *, unseen: bool
+) -> None:
+    """However often that is tried: the load before it goes on, and its stubs stay those of the present load."""
+    seen = serving(python_model("m"))
+    for pid in (200, 300, 400):
+        if unseen:
+            seen = settled(settled(seen.with_stub(stub(pid, "m_0_0"))).without_stub(pid))
+        else:
+            seen = failed_reload(seen, pid, **how)
+        assert seen.reasons() == []
+        seen = settled(seen.without_stub(pid))
+        assert seen.reasons() == []
+        assert [each.stub.process.id.pid for each in seen.alive("m")] == [100]
+    assert dead(settled(seen.exits(100, signal=9))) == ["m_0_0"]
+
+
+def test_the_death_of_a_reloaded_stub_beside_one_that_lingers_is_told_when_that_ends() -> None:
+    """Before, nobody can tell that the new load serves: no counter fell, and the old one may go on."""
+    seen = settled(serving(python_model("m")).with_stub(stub(200, "m_0_0")))
+    seen = settled(seen.exits(200, signal=9).believes(200))
+    assert dead(seen) == []
+    assert dead(settled(seen.exits(100, code=0))) == ["m_0_0"]
+
+
+def test_the_death_of_a_reloaded_stub_is_told_at_once_where_the_counters_told_of_the_reload() -> None:
+    """The old load's stub may take its time to end, and serves nobody."""
+    seen = serving(python_model("m"), rows=(row("m", success=5),)).with_stub(stub(200, "m_0_0")).scans()
+    seen = settled(seen.with_row(row("m", success=1)))
+    seen = seen.exits(200, signal=9).believes(200).with_stub(stub(200, "m_0_0", state=ProcessState.ZOMBIE))
+    assert dead(settled(seen)) == ["m_0_0"]
+
+
+@pytest.mark.parametrize(("success", "standing"), [(0, ["m_0_0"]), (3, [])])
+def test_a_dead_that_is_never_reaped_is_over_when_the_model_answers(
+    success: int, standing: list[str]
+) -> None:
+    """No counter fell at the reload of a model that had answered nothing; only the new stub can answer."""
+    seen = serving(python_model("m")).exits(100, signal=9).believes(100)
+    seen = settled(seen.with_stub(stub(100, "m_0_0", state=ProcessState.ZOMBIE), stub(200, "m_0_0")))
+    assert dead(seen) == ["m_0_0"]
+    assert dead(settled(seen.with_row(row("m", success=success)))) == standing
+
+
+def test_an_answer_of_another_instance_does_not_end_a_death() -> None:
+    """One of two serves on, beside the stubs of a load that serves nobody yet."""
+    seen = serving(TWO).exits(100, signal=9).believes(100)
+    zombie = stub(100, "m_0_0", state=ProcessState.ZOMBIE)
+    seen = settled(seen.with_stub(zombie, stub(200, "m_0_0"), stub(201, "m_0_1")))
+    assert dead(settled(seen.with_row(row("m", success=3)))) == ["m_0_0"]

@@ -16,6 +16,7 @@ from tests.worlds import (
     key,
     process,
     python_model,
+    row,
     server,
     serving,
     stub,
@@ -239,6 +240,20 @@ def test_a_death_is_over_when_its_model_is_reloaded() -> None:
     assert dead(both) == [("m_0_0", 110)]
     after = both.exits(100, code=0).exits(101, code=0).scans().polls().asks()
     assert dead(after) == []
+
+
+def test_a_death_is_over_when_another_load_serves_although_its_own_stub_lingers() -> None:
+    """Requests that wait for the dead worker keep it; the counters tell that the new stubs took over."""
+    one = serving(python_model("m"), rows=(row("m", success=5),))
+    seen = one.with_worker(100, worker(110, parent=100)).scans().scans().polls().asks()
+    seen = explained(seen.worker_exits(110, signal=9)).polls().scans()
+    assert dead(seen) == [("m_0_0", 110)]
+    seen = seen.with_stub(stub(200, "m_0_0", workers=(210,))).scans().polls().asks()
+    assert dead(seen) == [("m_0_0", 110)]
+    seen = seen.with_row(row("m", success=1)).polls()
+    assert dead(seen) == dead(explained(seen.scans()).polls()) == []
+    seen = explained(seen.scans().asks().worker_exits(210, signal=9)).polls().scans()
+    assert dead(seen) == [("m_0_0", 210)]
 
 
 def test_a_new_epoch_forgets_the_dead() -> None:

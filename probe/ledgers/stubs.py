@@ -208,7 +208,7 @@ class StubsLedger(msgspec.Struct, frozen=True, dict=True):
         live = {
             process: msgspec.structs.replace(each, wounded=True)
             if any(
-                death.model == each.model and not death.newcomer and _older(each, death.exit.observed)
+                death.model == each.model and _wounds(death) and _older(each, death.exit.observed)
                 for death in newly
             )
             else each
@@ -366,6 +366,11 @@ def _counting(death: DeadStub, models: ModelsLedger) -> DeadStub:
     return msgspec.structs.replace(
         death, clean_since=max(polled, failed or polled), succeeded=record.traffic.success
     )
+
+
+def _wounds(death: DeadStub) -> bool:
+    # One that ended well was more likely taken away in place, and its siblings go on in the same load.
+    return not death.newcomer and death.exit.code != 0
 
 
 def _violent(death: DeadStub) -> bool:

@@ -59,6 +59,10 @@ def _failed(seen: Observation, canary: CanaryRecord) -> Claim:
     reload, name = seen.reload_remedy(last.key.name), last.key.name
     if last.outcome is CanaryOutcome.TIMEOUT:
         message = f"A canary inference was not answered: {told}"
+        if seen.explicit_control:
+            reload = (
+                f"Where it hangs, load it once more ({seen.load_beside(name)}): unloading a hung model never ends."
+            )
         remedy = f"{reload} If the model may take longer, raise canary.{name}.deadline."
     elif last.outcome is CanaryOutcome.WRONG:
         message = f"A canary inference was answered after {last.seconds:.2f} s, and wrongly: {told}"

@@ -104,6 +104,15 @@ class Observation(msgspec.Struct, frozen=True, dict=True):
         base = f"--unix-socket {http[5:]} http://localhost" if http.startswith("unix:") else f"http://{http}"
         return f"curl -X POST {base}/v2/repository/models/{quote(model, safe='')}/{what}"
 
+    def load_beside(self, model: str) -> str:
+        """How to get a fresh copy beside one that hangs, without an unload, which would never end; explicit mode."""
+        # Seen in 24.10: a load answers at once, and the new instances serve beside the hung ones; where no file
+        # in the version's folder changed (config.pbtxt does not count), it answers as well and does nothing.
+        return (
+            "touch a file in the model's version folder, for without a change Triton takes the load for done, then "
+            f"{self.load_command(model)}"
+        )
+
     def reload_remedy(self, model: str) -> str:
         """How to get a model's instances back, in the reader's terms."""
         if self.explicit_control:

@@ -54,6 +54,14 @@ def test_each_failure_says_what_happened_and_what_to_do(
     assert claim.evidence["seconds"] == 2.0
 
 
+def test_a_model_that_may_hang_is_not_to_be_unloaded() -> None:
+    """Its unload would never end, and a load that finds no changed file does nothing."""
+    remedy = after(TIMEOUT).only("CanaryFailed", judge).remedy
+    assert "/unload" not in remedy
+    assert "touch a file" in remedy
+    assert "/unload" in after(ERROR).only("CanaryFailed", judge).remedy
+
+
 def test_each_canary_is_one_look() -> None:
     """Judging the last one again, or polling, is none."""
     world = after(PASSED, ERROR)

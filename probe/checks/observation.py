@@ -8,6 +8,7 @@ from urllib.parse import quote
 
 import msgspec
 
+from probe.facts.findings import Action
 from probe.facts.instants import Instant
 from probe.facts.models import InstanceKind, ModelVersion
 from probe.ledgers.book import Book
@@ -95,6 +96,11 @@ class Observation(msgspec.Struct, frozen=True, dict=True):
         server = self.book.server.server
         return server is not None and server.option("model-control-mode") == "explicit"
 
+    @property
+    def reload_action(self) -> Action:
+        """What :meth:`reload_remedy` comes to, for a machine."""
+        return Action.RELOAD_MODEL if self.explicit_control else Action.RESTART_CONTAINER
+
     def load_command(self, model: str) -> str:
         """A command line to paste that loads the model, or loads it anew."""
         return self._control(model, "load")
@@ -118,7 +124,13 @@ class Observation(msgspec.Struct, frozen=True, dict=True):
         if self.explicit_control:
             return (
                 f"Reload the model: {self._control(model, 'unload')} && {self.load_command(model)} "
-                "(the unload may never end after a death; the load works all the same)"
+                "(the unload may never end after a death; the load works all the same)."
+            )
+        if self.book.server.server is None:
+            return (
+                "Restart the Triton container, or, where it runs with --model-control-mode=explicit (which can not "
+                "be seen from here), reload the model: "
+                f"{self._control(model, 'unload')} && {self.load_command(model)}"
             )
         return (
             "Restart the Triton container: this Triton does not run with "

@@ -33,9 +33,9 @@ def test_a_canary_that_passed_or_was_never_sent_is_no_finding(outcomes: tuple[Ca
 @pytest.mark.parametrize(
     ("outcome", "message", "remedy"),
     [
-        (ERROR, "ended with an error after 2.00 s: what Triton said", "Triton's log"),
+        (ERROR, "ended with an error after 2 s: what Triton said", "Triton's log"),
         (TIMEOUT, "was not answered: what Triton said", "raise canary.m.deadline"),
-        (WRONG, "was answered after 2.00 s, and wrongly: what Triton said", "canary.m.expected"),
+        (WRONG, "was answered after 2 s, and wrongly: what Triton said", "canary.m.expected"),
     ],
 )
 def test_each_failure_says_what_happened_and_what_to_do(

@@ -357,6 +357,7 @@ def test_the_environment_sets_scalars_lists_and_mappings() -> None:
     [
         ("TRITON_PROBE_INTERVALL", "5s", "unknown name, did you mean TRITON_PROBE_INTERVAL?"),
         ("TRITON_PROBE_TRITON_GRPC", "x:1", "unknown name, did you mean TRITON_PROBE_TRITON__GRPC?"),
+        ("TRITON_PROBE_CANARY__M__IDLE", "1s", "canary is set as a whole, expected TRITON_PROBE_CANARY='{…}'"),
         ("TRITON_PROBE_XYZZY", "1", "unknown name, expected TRITON_PROBE_ and a setting's path"),
         ("TRITON_PROBE_INTERVAL", "5", "interval: found '5', expected a duration"),
         ("TRITON_PROBE_MODELS__REQUIRED", "a", "models.required: found 'a', expected a list"),

@@ -127,7 +127,15 @@ def test_a_file_can_set_everything(written: Written) -> None:
 
 @pytest.mark.parametrize(
     ("text", "value"),
-    [("1e-3", 1e-3), ("-2E5", -2e5), (".5e1", 5.0), ("1.0e3", 1e3), ("'1e3'", "1e3"), ("1e", "1e"), ("e3", "e3")],
+    [
+        ("1e-3", 1e-3),
+        ("-2E5", -2e5),
+        (".5e1", 5.0),
+        ("1.0e3", 1e3),
+        ("'1e3'", "1e3"),
+        ("1e", "1e"),
+        ("e3", "e3"),
+    ],
 )
 def test_a_canary_takes_floats_as_everybody_writes_them(written: Written, text: str, value: object) -> None:
     """YAML 1.1 calls 1e-3 a text; in quotes it is one."""
@@ -357,7 +365,11 @@ def test_the_environment_sets_scalars_lists_and_mappings() -> None:
     [
         ("TRITON_PROBE_INTERVALL", "5s", "unknown name, did you mean TRITON_PROBE_INTERVAL?"),
         ("TRITON_PROBE_TRITON_GRPC", "x:1", "unknown name, did you mean TRITON_PROBE_TRITON__GRPC?"),
-        ("TRITON_PROBE_CANARY__M__IDLE", "1s", "canary is set as a whole, expected TRITON_PROBE_CANARY='{…}'"),
+        (
+            "TRITON_PROBE_CANARY__M__IDLE",
+            "1s",
+            "canary is set as a whole, expected TRITON_PROBE_CANARY='{…}'",
+        ),
         ("TRITON_PROBE_XYZZY", "1", "unknown name, expected TRITON_PROBE_ and a setting's path"),
         ("TRITON_PROBE_INTERVAL", "5", "interval: found '5', expected a duration"),
         ("TRITON_PROBE_MODELS__REQUIRED", "a", "models.required: found 'a', expected a list"),

@@ -125,6 +125,24 @@ def test_a_file_can_set_everything(written: Written) -> None:
     assert loaded.origins["triton.tls.cert"] == "default"
 
 
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("1e-3", 1e-3),
+        ("-2E5", -2e5),
+        (".5e1", 5.0),
+        ("1.0e3", 1e3),
+        ("'1e3'", "1e3"),
+        ("1e", "1e"),
+        ("e3", "e3"),
+    ],
+)
+def test_a_canary_takes_floats_as_everybody_writes_them(written: Written, text: str, value: object) -> None:
+    """YAML 1.1 calls 1e-3 a text; in quotes it is one."""
+    loaded = load(written(f"canary: {{m: {{inputs: {{x: [{text}]}}}}}}\n"), {}, {})
+    assert loaded.settings.canary["m"].inputs == {"x": [value]}
+
+
 def test_flags_win_over_environment_over_file_over_defaults(written: Written) -> None:
     """Each layer hides those below it, knob by knob, and the origin says which one won."""
     path = written("interval: 1s\nlisten: 127.0.0.1:1\nlog: {level: debug}\n")
@@ -347,6 +365,11 @@ def test_the_environment_sets_scalars_lists_and_mappings() -> None:
     [
         ("TRITON_PROBE_INTERVALL", "5s", "unknown name, did you mean TRITON_PROBE_INTERVAL?"),
         ("TRITON_PROBE_TRITON_GRPC", "x:1", "unknown name, did you mean TRITON_PROBE_TRITON__GRPC?"),
+        (
+            "TRITON_PROBE_CANARY__M__IDLE",
+            "1s",
+            "canary is set as a whole, expected TRITON_PROBE_CANARY='{…}'",
+        ),
         ("TRITON_PROBE_XYZZY", "1", "unknown name, expected TRITON_PROBE_ and a setting's path"),
         ("TRITON_PROBE_INTERVAL", "5", "interval: found '5', expected a duration"),
         ("TRITON_PROBE_MODELS__REQUIRED", "a", "models.required: found 'a', expected a list"),

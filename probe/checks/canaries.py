@@ -59,15 +59,20 @@ def _failed(seen: Observation, canary: CanaryRecord) -> Claim:
     reload, name = seen.reload_remedy(last.key.name), last.key.name
     if last.outcome is CanaryOutcome.TIMEOUT:
         message = f"A canary inference was not answered: {told}"
+        if seen.explicit_control:
+            reload = (
+                f"Where it hangs, restart the Triton container, or load it once more ({seen.load_beside(name)}): "
+                "unloading a hung model never ends."
+            )
         remedy = f"{reload} If the model may take longer, raise canary.{name}.deadline."
     elif last.outcome is CanaryOutcome.WRONG:
-        message = f"A canary inference was answered after {last.seconds:.2f} s, and wrongly: {told}"
+        message = f"A canary inference was answered after {last.seconds:.3g} s, and wrongly: {told}"
         remedy = (
             f"Compare the model's files with what its config.pbtxt and canary.{name}.expected say of its outputs. "
             f"{reload}"
         )
     else:
-        message = f"A canary inference ended with an error after {last.seconds:.2f} s: {told}"
+        message = f"A canary inference ended with an error after {last.seconds:.3g} s: {told}"
         remedy = f"See Triton's log for what the model raised. {reload}"
     return Claim(
         "CanaryFailed",
@@ -81,6 +86,7 @@ def _failed(seen: Observation, canary: CanaryRecord) -> Claim:
             "failed_in_a_row": canary.failed_in_a_row,
             "detail": last.detail,
         },
+        action=Action.RESTART_CONTAINER if last.outcome is CanaryOutcome.TIMEOUT else seen.reload_action,
     )
 
 

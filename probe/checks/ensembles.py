@@ -69,4 +69,5 @@ def _claim(seen: Observation, record: ModelRecord, step: str, trouble: str, obse
         seen.reload_remedy(step.split("/", maxsplit=1)[0]),
         observed,
         {"step": step},
+        action=seen.reload_action,
     )

@@ -78,7 +78,7 @@ def _failing(seen: Observation, record: ModelRecord, until: Instant) -> Claim:
         _remedy(seen, record, reloads=reloads),
         until,
         _evidence(record),
-        action=Action.RELOAD_MODEL if reloads and seen.explicit_control else Action.RESTART_CONTAINER,
+        action=seen.reload_action if reloads else Action.RESTART_CONTAINER,
         severity=None if lasting else Severity.WARNING,
         spares=_spared(record, progress) if lasting else _BOTH,
     )

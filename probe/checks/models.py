@@ -158,6 +158,7 @@ def _told_unready(seen: Observation, record: ModelRecord) -> Iterator[Claim]:
         seen.reload_remedy(record.key.name),
         told,
         {"triton_version": seen.book.server.version, "seconds": seconds or None},
+        action=seen.reload_action,
     )
 
 

@@ -8,6 +8,7 @@ from urllib.parse import quote
 
 import msgspec
 
+from probe.facts.findings import Action
 from probe.facts.instants import Instant
 from probe.facts.models import InstanceKind, ModelVersion
 from probe.ledgers.book import Book
@@ -95,6 +96,11 @@ class Observation(msgspec.Struct, frozen=True, dict=True):
         server = self.book.server.server
         return server is not None and server.option("model-control-mode") == "explicit"
 
+    @property
+    def reload_action(self) -> Action:
+        """What :meth:`reload_remedy` comes to, for a machine."""
+        return Action.RELOAD_MODEL if self.explicit_control else Action.RESTART_CONTAINER
+
     def load_command(self, model: str) -> str:
         """A command line to paste that loads the model, or loads it anew."""
         return self._control(model, "load")
@@ -104,12 +110,27 @@ class Observation(msgspec.Struct, frozen=True, dict=True):
         base = f"--unix-socket {http[5:]} http://localhost" if http.startswith("unix:") else f"http://{http}"
         return f"curl -X POST {base}/v2/repository/models/{quote(model, safe='')}/{what}"
 
+    def load_beside(self, model: str) -> str:
+        """How to get a fresh copy beside one that hangs, without an unload, which would never end; explicit mode."""
+        # Seen in 24.10: a load answers at once, and the new instances serve beside the hung ones; where no file
+        # in the version's folder changed (config.pbtxt does not count), it answers as well and does nothing.
+        return (
+            "touch a file in the model's version folder, for without a change Triton takes the load for done, then "
+            f"{self.load_command(model)}"
+        )
+
     def reload_remedy(self, model: str) -> str:
         """How to get a model's instances back, in the reader's terms."""
         if self.explicit_control:
             return (
                 f"Reload the model: {self._control(model, 'unload')} && {self.load_command(model)} "
-                "(the unload may never end after a death; the load works all the same)"
+                "(the unload may never end after a death; the load works all the same)."
+            )
+        if self.book.server.server is None:
+            return (
+                "Restart the Triton container, or, where it runs with --model-control-mode=explicit (which can not "
+                "be seen from here), reload the model: "
+                f"{self._control(model, 'unload')} && {self.load_command(model)}"
             )
         return (
             "Restart the Triton container: this Triton does not run with "

@@ -186,10 +186,9 @@ def _remedy(
         if stubs
         else ""
     )
-    # Seen in 24.10: the load answers at once, and the new instances serve beside the hung ones.
     instead = (
-        f" Or load the model once more, without an unload ({seen.load_command(record.key.name)}): a fresh copy serves "
-        "at once, and the hung one keeps its memory until the restart."
+        f" Or load the model once more, without an unload ({seen.load_beside(record.key.name)}): a fresh copy serves, "
+        "and the hung one keeps its memory until the restart."
         if seen.explicit_control
         else ""
     )

@@ -105,6 +105,7 @@ def _dead(seen: Observation, record: ModelRecord, death: DeadStub) -> Claim:
         # Only where Triton is known never to start it again is a restart the cure.
         spares=frozenset() if comes_back is False else frozenset((Gate.LIVE,)),
         event_at=death.exit.observed,
+        action=seen.reload_action,
     )
 
 
@@ -190,8 +191,8 @@ def _unexplained(seen: Observation, record: ModelRecord, explained: int) -> Clai
     if expected is None or stubs.scanned is None or record.ready_since is None or not seen.book.server.alive:
         return None
     told = max(record.ready_since.mono, record.config_since.mono if record.config_since else 0.0)
-    unsettled = len(stubs.deaths_of(record.key)) - explained
-    missing = expected - len(stubs.of(record.key)) - explained - unsettled
+    alive, unsettled = len(stubs.of(record.key)), len(stubs.deaths_of(record.key)) - explained
+    missing = expected - alive - explained - unsettled
     # Only a scan that began after Triton said "ready" can miss a stub.
     if missing <= 0 or stubs.scanned.mono <= told:
         return None
@@ -201,9 +202,10 @@ def _unexplained(seen: Observation, record: ModelRecord, explained: int) -> Clai
     return Claim(
         "InstancesMissing",
         Subject(SubjectKind.MODEL, model=record.key.name, version=record.key.version),
-        f"The model calls for {expected} instances and has {len(stubs.of(record.key))} live stub processes; "
-        "no exit was witnessed.",
+        f"The model calls for {expected} instance{'s' if expected != 1 else ''} and has {alive or 'no'} live stub "
+        f"process{'es' if alive != 1 else ''}; no exit was witnessed.",
         seen.reload_remedy(record.key.name),
         stubs.scanned,
-        {"expected": expected, "alive": len(stubs.of(record.key)), "missing": missing},
+        {"expected": expected, "alive": alive, "missing": missing},
+        action=seen.reload_action,
     )

@@ -57,4 +57,5 @@ def _dead(seen: Observation, record: ModelRecord, instance: str, deaths: list[De
             "workers_alive": alive,
         },
         event_at=first.exit.observed,
+        action=seen.reload_action,
     )

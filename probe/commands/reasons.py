@@ -16,7 +16,7 @@ from probe.settings import format_hold
 NOT_JUDGED = "not judged by this release"
 
 _ACTIONS = {
-    Action.NONE: "nothing has to be done",
+    Action.NONE: "nothing that a machine could do; the finding's remedy says what may help",
     Action.WAIT: "it should pass by itself",
     Action.CHECK_CONFIG: "change the configuration that the finding's remedy names",
     Action.RELOAD_MODEL: "unload and load the model",

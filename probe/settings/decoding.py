@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from typing import Any
 
@@ -17,6 +18,8 @@ from probe.settings.knobs import fields
 _STANDARD_TAG = "tag:yaml.org,2002:"
 _DEEPEST = 32
 """Tensors have fewer dimensions; an alias that holds itself has more."""
+_EXPONENT = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)[eE][-+]?[0-9]+")
+"""A float, as YAML 1.2 and everybody reads it; PyYAML calls ``1e-3`` and ``1.0e3`` texts."""
 _MOST_VALUES = 100_000
 """A canary is small; nested aliases would make any number out of a few lines."""
 
@@ -146,6 +149,8 @@ class _Plainly:
         try:
             if isinstance(node, yaml.ScalarNode):
                 _spelled_in_unicode(node, self._key, self._place)
+                if node.style is None and _EXPONENT.fullmatch(node.value):
+                    return float(node.value)
                 return reader(node) if reader is not None else str(node.value)
             return str(node.value)
         except (ValueError, OverflowError):

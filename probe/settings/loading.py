@@ -106,6 +106,9 @@ def _from_environment(environ: Mapping[str, str]) -> Found:
         if variable not in known:
             if _OF_A_SERVICE.fullmatch(variable.removeprefix(PREFIX)):
                 continue
+            above = next((each for each in known if variable.startswith(f"{each}__")), None)
+            if above is not None:
+                raise place.error(f"{known[above]} is set as a whole, expected {above}='{{…}}'")
             close = nearest(variable.removeprefix(PREFIX), (each.removeprefix(PREFIX) for each in known))
             hint = f"did you mean {PREFIX}{close}?" if close else f"expected {PREFIX} and a setting's path"
             raise place.error(f"unknown name, {hint}")

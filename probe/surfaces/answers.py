@@ -19,6 +19,7 @@ from probe.surfaces.plain import one_line
 
 _MISSING = "ModelMissing"
 _NOT_READY = "ModelNotReady"
+_REFUSED = "RestartBudgetSpent"
 _MOST_WARNINGS = 8
 """Warnings beyond these are only counted: each costs a search for the nearest reason, and an address
 line has room for thousands."""
@@ -97,6 +98,9 @@ def gate_answer(snapshot: Snapshot, gate: Gate, query: Query = _PLAINLY) -> Gate
     held = snapshot.status.gates[gate]
     excluded = frozenset(query.exclude)
     warnings = list(_unknown_reasons(query.exclude))
+    if query.verbose and gate is Gate.LIVE:
+        # The engine counts what the budget refuses as passed, and this is the gate that it is about.
+        warnings += [one_line(each.line()) for each in snapshot.status.findings if each.reason == _REFUSED]
     failing = tuple(
         each
         for each in held.findings

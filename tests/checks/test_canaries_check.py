@@ -33,9 +33,9 @@ def test_a_canary_that_passed_or_was_never_sent_is_no_finding(outcomes: tuple[Ca
 @pytest.mark.parametrize(
     ("outcome", "message", "remedy"),
     [
-        (ERROR, "ended with an error after 2.00 s: what Triton said", "Triton's log"),
+        (ERROR, "ended with an error after 2 s: what Triton said", "Triton's log"),
         (TIMEOUT, "was not answered: what Triton said", "raise canary.m.deadline"),
-        (WRONG, "was answered after 2.00 s, and wrongly: what Triton said", "canary.m.expected"),
+        (WRONG, "was answered after 2 s, and wrongly: what Triton said", "canary.m.expected"),
     ],
 )
 def test_each_failure_says_what_happened_and_what_to_do(
@@ -52,6 +52,14 @@ def test_each_failure_says_what_happened_and_what_to_do(
     assert claim.spares == frozenset()
     assert claim.evidence["outcome"] == outcome.value
     assert claim.evidence["seconds"] == 2.0
+
+
+def test_a_model_that_may_hang_is_not_to_be_unloaded() -> None:
+    """Its unload would never end, and a load that finds no changed file does nothing."""
+    remedy = after(TIMEOUT).only("CanaryFailed", judge).remedy
+    assert "/unload" not in remedy
+    assert "touch a file" in remedy
+    assert "/unload" in after(ERROR).only("CanaryFailed", judge).remedy
 
 
 def test_each_canary_is_one_look() -> None:

@@ -228,11 +228,14 @@ def test_a_reload_remedy_is_one_that_works_here() -> None:
     answers = {"readiness": ((key("m"), False),)}
     alone = serving(M, server=server("--model-control-mode=explicit")).asks(**answers)
     assert "models/m/unload" in alone.only("ModelNotReady").remedy
+    assert alone.only("ModelNotReady").action is Action.RELOAD_MODEL
     for other in (server(), server("--model-control-mode", "poll"), None):
-        assert (
-            "Restart the Triton container"
-            in serving(M, server=other).asks(**answers).only("ModelNotReady").remedy
-        )
+        claim = serving(M, server=other).asks(**answers).only("ModelNotReady")
+        assert claim.remedy.startswith("Restart the Triton container")
+        assert claim.action is Action.RESTART_CONTAINER
+        # Where no process can be seen, nobody knows how Triton was started.
+        assert ("models/m/unload" in claim.remedy) is (other is None)
+        assert ("does not run with" in claim.remedy) is (other is not None)
 
 
 @pytest.mark.parametrize(

@@ -150,6 +150,8 @@ def test_where_models_can_be_loaded_the_remedy_says_how_a_load_helps() -> None:
     """It serves beside the one that hangs (seen in 24.10)."""
     explicit = flat(used(server=server("--model-control-mode=explicit"))).only("ModelStalled")
     assert "curl -X POST http://127.0.0.1:8000/v2/repository/models/m/load" in explicit.remedy
+    assert "touch a file in the model's version folder" in explicit.remedy
+    assert "/unload" not in explicit.remedy
     assert "/load" not in flat(used()).only("ModelStalled").remedy
     assert Action.RESTART_CONTAINER.value == "RESTART_CONTAINER"
 

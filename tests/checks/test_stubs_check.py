@@ -196,7 +196,7 @@ def test_fewer_stubs_than_instances_without_a_witness_are_missing() -> None:
     fresh = fresh.scans().polls().asks().scans()
     claim = fresh.only("InstancesMissing")
     assert claim.subject.kind is SubjectKind.MODEL
-    assert "calls for 2 instances and has 1 live stub processes" in claim.message
+    assert "calls for 2 instances and has 1 live stub process;" in claim.message
     assert claim.evidence == {"expected": 2, "alive": 1, "missing": 1}
     assert reasons(fresh) == ["InstancesMissing"]
     assert reasons(fresh.with_stub(stub(101, "m_0_1")).scans()) == []

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import os
 import threading
 import time
 import urllib.request
@@ -90,12 +91,17 @@ def test_a_stalled_model_that_is_loaded_again_serves(
     """The remedy of explicit mode: a load without an unload, and the gates open."""
     repository.add_hang(kind="KIND_CPU")
     server = triton(control_mode="explicit", load_models=("*",)).wait_ready()
+    # The first load wrote __pycache__; after one more, a load alone would do nothing.
+    server.client.load("hang")
     probe = daemon(server, settings=QUICK)
     probe.wait_code("/readyz", OPEN)
     server.client.infer("hang", (0.0,))
     with asking(server, "hang", 1.0):
-        assert "/v2/repository/models/hang/load" in probe.wait_finding("ModelStalled").remedy
+        remedy = probe.wait_finding("ModelStalled").remedy
+        assert "touch a file in the model's version folder" in remedy
+        assert "/v2/repository/models/hang/load" in remedy
         probe.wait_code("/readyz", CLOSED)
+    os.utime(repository.path / "hang" / "1" / "model.py")
     server.client.load("hang")
     assert server.client.infer("hang", (0.0,)) == [0.0]
     probe.wait_clear("ModelStalled")

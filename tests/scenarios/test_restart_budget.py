@@ -38,7 +38,9 @@ def test_livez_fails_twice_and_then_answers_200_with_the_reason(
     os.kill(server.stubs("echo")[0].pid, signal.SIGKILL)
     spent = probe.wait_finding("RestartBudgetSpent")
     assert probe.ask("/livez").code == OPEN
-    assert "[-]" not in probe.ask("/livez?verbose").body
+    verbose = probe.ask("/livez?verbose").body
+    assert verbose.startswith("warn: RestartBudgetSpent server: /livez failed 2 times")
+    assert "[-]" not in verbose
     assert 'triton_probe_gate{gate="live"} 1.0' in probe.ask("/metrics").body
     assert probe.status().gates[Gate.LIVE].ok
     assert spent.message.startswith("/livez failed 2 times within 10 min, since ")

@@ -144,6 +144,18 @@ def test_a_gate_that_the_engine_holds_open_stays_open_with_its_findings() -> Non
     assert text(answer, verbose=True).endswith("livez check passed\n")
 
 
+def test_verbose_livez_says_why_a_spent_budget_keeps_it_open() -> None:
+    """Every check of it passes then, while something would fail it."""
+    seen = snapshot(finding("RestartBudgetSpent", "", (Gate.READY,), message="/livez failed 3 times."))
+    verbose = Query(verbose=True)
+    told = "warn: RestartBudgetSpent server: /livez failed 3 times.\n"
+
+    assert text(gate_answer(seen, Gate.LIVE, verbose), verbose=True).startswith(told)
+    assert gate_answer(seen, Gate.LIVE, verbose).code == 200
+    assert text(gate_answer(seen, Gate.LIVE)) == "ok"
+    assert "warn:" not in text(gate_answer(seen, Gate.READY, verbose), verbose=True)
+
+
 def test_a_gate_that_fails_without_a_finding_says_so() -> None:
     """A 503 is never without a line, even where the engine gave no reason."""
     seen = snapshot()

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import settings
 
 from probe.sandbox.errors import SandboxError
 from probe.sandbox.pods import Pod
@@ -21,6 +22,13 @@ from testbed.tools import MISSING, missing
 from tests.goldens import pytest_addoption
 
 __all__ = ["pytest_addoption"]
+
+# How long an example takes says nothing on a machine that does other things too.  Where a test may not be
+# skipped it may not depend on luck either: there the same examples are tried each time.
+settings.register_profile(
+    "probe", deadline=None, derandomize=bool(os.environ.get("TRITON_PROBE_REQUIRE_ALL"))
+)
+settings.load_profile("probe")
 
 StartTriton = Callable[..., TritonServer]
 OpenPod = Callable[[int], Pod]

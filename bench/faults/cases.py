@@ -184,7 +184,7 @@ FAULTS: tuple[Fault, ...] = (
     Fault(
         name="worker of a stub killed",
         reasons=("WorkerDead",),
-        write=_echo(children="2"),
+        write=_echo(children="2", child_name="VLLM::EngineCore"),
         strike=_kill_worker,
         budget=EVENT_MS,
     ),

@@ -223,8 +223,10 @@ def test_what_triton_ends_itself_is_never_a_death(events: list[tuple[str, int]])
     ]
 )
 @example(
-    events=[("begin", 53), ("deaf", 3), *[("next", 0)] * 3, ("die", 0), ("begin", 24), ("next", 0)]
-    + [("begin", 34), ("look", 1), ("look", 2)]
+    events=[
+        *[("begin", 53), ("deaf", 3), *[("next", 0)] * 3, ("die", 0), ("begin", 24), ("next", 0)],
+        *[("begin", 34), ("look", 1), ("look", 2)],
+    ]
 )
 def test_every_death_below_a_stub_that_serves_on_is_found(events: list[tuple[str, int]]) -> None:
     """Also one in the middle of a reload, once that is over; and no other is."""

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from bench import detect, endpoints, harness, machine, rest, table
+from bench import detect, endpoints, harness, heal, machine, rest, table
 from bench.faults import bench as faults
 from bench.harness import BenchError, Listing, Measured, Options, Report, Result
 from bench.soak import bench as soak
@@ -19,10 +19,11 @@ BENCHES: dict[str, Callable[[Options], Sequence[Measured]]] = {
     rest.NAME: rest.run,
     endpoints.NAME: endpoints.run,
     faults.NAME: faults.run,
+    heal.NAME: heal.run,
     soak.NAME: soak.run,
 }
 USUAL = (detect.NAME, rest.NAME, endpoints.NAME)
-"""Run where none is named: the others take from half an hour up."""
+"""Run where none is named: the others take longer."""
 OUT = Path(__file__).resolve().parent / "out"
 
 

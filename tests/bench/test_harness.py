@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from bench import __main__ as command
-from bench import detect, endpoints, harness, load, machine, processes, rest, table
+from bench import detect, endpoints, harness, heal, load, machine, processes, rest, table
 from bench.deployment import Deployment, deployed
 from bench.harness import BenchError, Listing, Options, Report, Result, of_figure, of_values, percentile
 from probe.sandbox.wheel import TritonInstallation
@@ -287,6 +287,15 @@ def test_the_bench_of_endpoints_asks_each_while_all_hangs(deployment: Deployment
         judged = [each for each in results if each.name.startswith(f"{path} over")]
         assert [(each.samples, each.budget) for each in judged] == [(5, 10.0), (5, 10.0)]
     assert [each.figure for each in results if "without a proper answer" in each.name] == [0, 0]
+
+
+def test_a_client_tells_what_was_served_since_a_moment() -> None:
+    """The first request that was served after the last one that failed is when a model serves again."""
+    client = heal.Client("127.0.0.1:1", "m")
+    client.answers = [(1.0, True), (2.0, False), (3.0, True), (4.0, False), (5.0, True), (6.0, True)]
+    assert client.failures(2.5) == [4.0]
+    assert client.first_served(max(client.failures(0.0))) == 5.0
+    assert client.first_served(6.0) is None
 
 
 def test_the_bench_of_detection_kills_a_stub_and_a_server(deployment: Deployment) -> None:

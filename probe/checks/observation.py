@@ -119,6 +119,18 @@ class Observation(msgspec.Struct, frozen=True, dict=True):
             f"{self.load_command(model)}"
         )
 
+    def loss_remedy(self, model: str) -> str:
+        """How to get a model's processes back, and what the probe itself does about it."""
+        remedy = self.reload_remedy(model)
+        if not self.settings.heal.reload_model:
+            return remedy
+        if self.explicit_control:
+            return (
+                "The probe reloads the model by itself (heal.reload_model), a few times within an hour at most; "
+                f"/events tells how that goes. Where it does not help: {remedy}"
+            )
+        return f"{remedy} heal.reload_model is on, and works only with --model-control-mode=explicit."
+
     def reload_remedy(self, model: str) -> str:
         """How to get a model's instances back, in the reader's terms."""
         if self.explicit_control:

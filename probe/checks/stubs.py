@@ -84,7 +84,7 @@ def _dead(seen: Observation, record: ModelRecord, death: DeadStub) -> Claim:
         alive = max(0, min(alive, expected - len(believed_deaths(seen, record))))
     comes_back = _restarted(seen, record)
     cause = cause_of(seen, death.exit)
-    cure = _BY_REQUEST if comes_back else seen.reload_remedy(record.key.name)
+    cure = _BY_REQUEST if comes_back else seen.loss_remedy(record.key.name)
     if cause.oom:
         cure = f"{memory_remedy(seen, death.last.process.rss_bytes)} Then: {cure}"
     says = "says so too" if record.told_ready is False else "still says that the model is ready"
@@ -204,7 +204,7 @@ def _unexplained(seen: Observation, record: ModelRecord, explained: int) -> Clai
         Subject(SubjectKind.MODEL, model=record.key.name, version=record.key.version),
         f"The model calls for {expected} instance{'s' if expected != 1 else ''} and has {alive or 'no'} live stub "
         f"process{'es' if alive != 1 else ''}; no exit was witnessed.",
-        seen.reload_remedy(record.key.name),
+        seen.loss_remedy(record.key.name),
         stubs.scanned,
         {"expected": expected, "alive": alive, "missing": missing},
         action=seen.reload_action,

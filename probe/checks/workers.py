@@ -35,7 +35,7 @@ def _dead(seen: Observation, record: ModelRecord, instance: str, deaths: list[De
     others = len(deaths) - 1
     more = f", and {others} more ended" if others else ""
     left = f"{alive or 'no'} other process{'es' if alive > 1 else ''} of the same stub"
-    reload = seen.reload_remedy(record.key.name)
+    reload = seen.loss_remedy(record.key.name)
     remedy = f"{memory_remedy(seen, process.rss_bytes)} Then: {reload}" if cause.oom else reload
     return Claim(
         "WorkerDead",

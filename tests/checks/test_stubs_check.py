@@ -11,6 +11,7 @@ from probe.facts.gates import Gate
 from probe.facts.models import InstanceKind, ModelState
 from probe.facts.processes import ProcessState, Stub
 from probe.facts.triton import Failure
+from probe.settings import HealSettings, Settings
 from tests.worlds import MIB, World, config, entry, group, python_model, row, server, serving, stub
 
 TWO = python_model("m", 2)
@@ -279,3 +280,20 @@ def test_a_vllm_stub_that_was_seen_is_missed_when_it_ends() -> None:
     claim = killed(seen, 50).only("StubDead")
     assert claim.subject.instance == "llm_0_0"
     assert "0 of 1 instances are left" in claim.message
+
+
+# What the probe itself does about it
+
+
+def test_a_woken_engineer_reads_that_the_probe_reloads_by_itself() -> None:
+    """Only where it may, and where Triton lets it; else the remedy says why nothing happens."""
+    explicit = server("--model-control-mode=explicit")
+    healing = Settings(heal=HealSettings(reload_model=True))
+    by_hand = killed(serving(TWO, server=explicit)).only("StubDead", judge).remedy
+    assert "by itself" not in by_hand
+    told = killed(serving(TWO, server=explicit, settings=healing)).only("StubDead", judge).remedy
+    assert told.startswith("The probe reloads the model by itself (heal.reload_model)")
+    assert told.endswith(by_hand)
+    refused = killed(serving(TWO, settings=healing)).only("StubDead", judge).remedy
+    assert refused.startswith("Restart the Triton container")
+    assert refused.endswith("heal.reload_model is on, and works only with --model-control-mode=explicit.")

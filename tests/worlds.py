@@ -45,8 +45,8 @@ from probe.facts.processes import (
 )
 from probe.facts.triton import CallFailure, Failure, InquiryReading, TritonReading
 from probe.ledgers.book import Book
+from probe.ledgers.lives import LiveStub
 from probe.ledgers.models import ModelRecord, ModelsLedger
-from probe.ledgers.stubs import LiveStub
 from probe.settings import Settings
 
 START = Instant(1000.0, 1_790_000_000.0)

@@ -16,8 +16,8 @@ from probe.facts.canaries import CanaryOutcome
 from probe.facts.findings import Claim, Scalar, Subject, SubjectKind
 from probe.facts.gates import Gate
 from probe.facts.instants import Instant
+from probe.ledgers.lives import LiveStub
 from probe.ledgers.models import ModelRecord
-from probe.ledgers.stubs import LiveStub
 
 USUAL_TIMES = 3.0
 """Times its usual duration that a request may take before its model is called stalled."""

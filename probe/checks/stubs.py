@@ -13,8 +13,9 @@ from probe.facts.gates import Gate
 from probe.facts.instants import Instant
 from probe.facts.processes import ProcessState
 from probe.facts.releases import semantics
+from probe.ledgers.deaths import DeadStub
+from probe.ledgers.lives import LiveStub
 from probe.ledgers.models import ModelRecord
-from probe.ledgers.stubs import DeadStub, LiveStub
 
 _BY_REQUEST = (
     "Send the model a request: this release of Triton starts the stub again with it. Where no traffic comes while "

@@ -14,8 +14,8 @@ from probe.checks.observation import Observation
 from probe.facts.models import InstanceKind, ModelConfig, ModelVersion
 from probe.facts.nvml import NvmlReading
 from probe.facts.placement import Expected, Placement, Verdict
+from probe.ledgers.lives import LiveStub
 from probe.ledgers.models import ModelRecord
-from probe.ledgers.stubs import LiveStub
 from probe.settings import Policy
 
 _GPU_WITHOUT_KIND_GPU = frozenset(("tensorrtllm",))

@@ -9,8 +9,8 @@ from probe.facts.models import ModelState, ModelVersion
 from probe.facts.releases import ModelReady, semantics
 from probe.facts.triton import Inquiry
 from probe.ledgers.book import Book, age
+from probe.ledgers.deaths import in_doubt
 from probe.ledgers.models import ModelRecord
-from probe.ledgers.stubs import in_doubt
 from probe.settings import Settings
 
 INDEX_AGE = 60.0

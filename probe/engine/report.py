@@ -23,8 +23,8 @@ from probe.facts.status import (
     TrafficStatus,
     TritonStatus,
 )
+from probe.ledgers.lives import LiveStub
 from probe.ledgers.models import ModelRecord
-from probe.ledgers.stubs import LiveStub
 
 
 def triton(seen: Observation) -> TritonStatus:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterable
+from collections.abc import Container
 from functools import cached_property
 
 import msgspec
@@ -11,65 +11,16 @@ from probe.facts.instants import Instant
 from probe.facts.models import ModelConfig, ModelState, ModelVersion
 from probe.facts.processes import (
     Exit,
-    ExitCause,
     ProcessId,
     ProcessReading,
-    ProcessState,
-    Stub,
 )
+from probe.ledgers.deaths import DeadStub, counted, counting, explained, in_doubt, succeeds, violent, wounds
+from probe.ledgers.lives import LiveStub, by_instance, has_served, named, older, seen
 from probe.ledgers.models import ModelRecord, ModelsLedger
-from probe.ledgers.ownership import copies, likely_model, owner
+from probe.ledgers.ownership import copies
 
 SHARES = 10
 """Successes in a row for each instance that show that no dead one is asked: a share is missed once in 22,000."""
-
-
-class LiveStub(msgspec.Struct, frozen=True):
-    """A stub that runs.  ``model`` None: not one of a loaded model (yet), or an auto-complete stub.
-
-    ``orphaned``: it is older than tritonserver, so it is what an earlier server left behind.
-    """
-
-    stub: Stub
-    model: ModelVersion | None
-    first_seen: Instant
-    orphaned: bool = False
-    stopped_since: Instant | None = None
-    """Since when every scan saw it stopped, frozen, or in uninterruptible sleep without a tick of CPU."""
-    stopped_looks: int = 0
-    served: bool = False
-    """Triton had its model ready while it lived."""
-    wounded: bool = False
-    """Another stub of the same load died beside it."""
-    retired: bool = False
-    """Its load has ended and it lingers: an unload waits for ever for an instance whose stub died after it
-    failed a request, and keeps the other stubs of that load (seen in release 24.10)."""
-
-
-class DeadStub(msgspec.Struct, frozen=True):
-    """A stub that exited.
-
-    ``believed`` says that its model was still loaded after the exit, so that it was a death and no
-    unload: Triton said so at a later moment, or the exit was violent and Triton did not answer in time.
-    ``unreaped``: the last scan found it a zombie.  Triton reaps a dead stub when it takes the load down, when
-    an older release starts the stub again, and from 25.12 on when it is asked whether the model is ready.
-    ``newcomer``: it was one of a load that did not serve yet, beside the stubs of the load that does.
-    """
-
-    id: ProcessId
-    model: ModelVersion | None
-    instance: str
-    exit: Exit
-    last: Stub
-    believed: bool = False
-    unreaped: bool = False
-    superseded: bool = False
-    """Another load of its model is known to have taken over."""
-    clean_since: Instant | None = None
-    """Since this poll no request of the model has failed."""
-    succeeded: int = 0
-    """Requests of the model that had succeeded by then."""
-    newcomer: bool = False
 
 
 class StubsLedger(msgspec.Struct, frozen=True, dict=True):
@@ -88,7 +39,7 @@ class StubsLedger(msgspec.Struct, frozen=True, dict=True):
     def _serving(self) -> dict[ModelVersion, tuple[LiveStub, ...]]:
         # Asked several times for every model in every judgement.
         found: dict[ModelVersion, tuple[LiveStub, ...]] = {}
-        for each in sorted(self.live.values(), key=_by_instance):
+        for each in sorted(self.live.values(), key=by_instance):
             if each.model is not None and not each.retired:
                 found[each.model] = (*found.get(each.model, ()), each)
         return found
@@ -123,11 +74,11 @@ class StubsLedger(msgspec.Struct, frozen=True, dict=True):
         late = [each for process, each in ended.items() if self.live[process].retired]
         begun = reading.server.process.id.start_ticks if reading.server is not None else 0
         live = {
-            process: _seen(self.live.get(process), stub, reading.observed, models, begun)
+            process: seen(self.live.get(process), stub, reading.observed, models, begun)
             for process, stub in running.items()
             if process not in known_dead
         }
-        exits = _counted(self.exits, late)
+        exits = counted(self.exits, late)
         scanned = StubsLedger(live=live, dead=tuple(dead), exits=exits, scanned=reading.observed)
         return scanned.with_models(models)
 
@@ -138,9 +89,9 @@ class StubsLedger(msgspec.Struct, frozen=True, dict=True):
             # A scan found it gone first; how it ended only the kernel tells.
             return self.told(event)
         live = {process: each for process, each in self.live.items() if process != event.id}
-        death = self._death(_named(gone, models), event, models, live)
+        death = self._death(named(gone, models), event, models, live)
         if gone.retired:
-            return msgspec.structs.replace(self, live=live, exits=_counted(self.exits, [death]))
+            return msgspec.structs.replace(self, live=live, exits=counted(self.exits, [death]))
         return msgspec.structs.replace(self, live=live, dead=(*self.dead, death))
 
     def _death(
@@ -163,14 +114,14 @@ class StubsLedger(msgspec.Struct, frozen=True, dict=True):
 
     def told(self, event: Exit) -> StubsLedger:
         """After more was learned of an exit: how it ended, or what the count of OOM kills did."""
-        dead = tuple(_explained(each, event) for each in self.dead)
+        dead = tuple(explained(each, event) for each in self.dead)
         return msgspec.structs.replace(self, dead=dead)
 
     def with_models(self, models: ModelsLedger) -> StubsLedger:
         """After more was learned of the models: stubs find their models, exits their meaning."""
-        live = {process: _named(each, models) for process, each in self.live.items()}
+        live = {process: named(each, models) for process, each in self.live.items()}
         told = tuple(each.id for each in self.dead if not each.believed and self._confirmed(each, models))
-        dead = tuple(_counting(each, models) for each in self.dead)
+        dead = tuple(counting(each, models) for each in self.dead)
         after = msgspec.structs.replace(self, live=live, dead=dead)
         return after.believing(*told).retiring(models).settled(models)
 
@@ -208,20 +159,20 @@ class StubsLedger(msgspec.Struct, frozen=True, dict=True):
         live = {
             process: msgspec.structs.replace(each, wounded=True)
             if any(
-                death.model == each.model and _wounds(death) and _older(each, death.exit.observed)
+                death.model == each.model and wounds(death) and older(each, death.exit.observed)
                 for death in newly
             )
             else each
             for process, each in self.live.items()
         }
-        return msgspec.structs.replace(self, live=live, dead=dead, exits=_counted(self.exits, newly))
+        return msgspec.structs.replace(self, live=live, dead=dead, exits=counted(self.exits, newly))
 
     def retiring(self, models: ModelsLedger) -> StubsLedger:
         """With the stubs of ended loads told apart from those of the present one."""
         live = {
             process: msgspec.structs.replace(
                 each,
-                served=each.served or _has_served(each, models),
+                served=each.served or has_served(each, models),
                 retired=each.retired or self._load_ended(each, models),
             )
             for process, each in self.live.items()
@@ -250,7 +201,7 @@ class StubsLedger(msgspec.Struct, frozen=True, dict=True):
         """Without the dead that mean nothing any more: unloaded, replaced, or never an instance."""
         kept = tuple(each for each in self.dead if self._means_something(each, models))
         unloaded = [each for each in self.dead if each not in kept and not each.believed]
-        return msgspec.structs.replace(self, dead=kept, exits=_counted(self.exits, unloaded))
+        return msgspec.structs.replace(self, dead=kept, exits=counted(self.exits, unloaded))
 
     def _confirmed(self, death: DeadStub, models: ModelsLedger) -> bool:
         # Triton has the model loaded at a later moment, and a later scan shows who is left: a reload
@@ -273,7 +224,7 @@ class StubsLedger(msgspec.Struct, frozen=True, dict=True):
         serving = self.of(record.key)
         expected = self.expected(record.key, record.config)
         return (
-            not _violent(death)
+            not violent(death)
             and expected is not None
             and len(serving) >= expected
             and all(each.stub.arguments.name != death.instance for each in serving)
@@ -286,7 +237,7 @@ class StubsLedger(msgspec.Struct, frozen=True, dict=True):
         then reaps the old load's dead, unless one had failed a request (release 24.10); and requests that all
         succeed, so many that the dead one must have had its share, are served by others.
         """
-        if record is None or death.model != record.key or not _violent(death):
+        if record is None or death.model != record.key or not violent(death):
             return False
         if death.superseded or death.newcomer:
             return False
@@ -305,7 +256,7 @@ class StubsLedger(msgspec.Struct, frozen=True, dict=True):
         served = record.others.served_since
         if served is None or served.mono <= death.exit.observed.mono:
             return False
-        return not any(_older(each, death.exit.observed) for each in self.of(record.key))
+        return not any(older(each, death.exit.observed) for each in self.of(record.key))
 
     def _means_something(self, death: DeadStub, models: ModelsLedger) -> bool:
         if death.model is None:
@@ -327,7 +278,7 @@ class StubsLedger(msgspec.Struct, frozen=True, dict=True):
             return False
         same = sum(each.stub.arguments.name == death.instance for each in serving)
         # Who died in its place was there after it: then this one was its predecessor, that a reload ended.
-        same += sum(_succeeds(each, death) for each in self.dead)
+        same += sum(succeeds(each, death) for each in self.dead)
         return same < copies(death.instance, record.config)
 
     def expected(self, model: ModelVersion, config: ModelConfig | None) -> int | None:
@@ -341,130 +292,3 @@ class StubsLedger(msgspec.Struct, frozen=True, dict=True):
         if config.backend != "python" and not self.of(model) and not self.deaths_of(model):
             return None
         return sum(group.instances for group in config.groups)
-
-
-def in_doubt(death: DeadStub, record: ModelRecord) -> bool:
-    """Whether its model's configuration has to be read again before the exit can be told for a death.
-
-    Where only the number of instances was lowered, Triton ends the stubs that are too many while the model
-    stays loaded (seen in release 24.10): they exit with code 0, or are reaped before anybody saw how.
-    """
-    told = record.config_at
-    return not _violent(death) and told is not None and told.mono <= death.exit.observed.mono
-
-
-def _counting(death: DeadStub, models: ModelsLedger) -> DeadStub:
-    record = models.records.get(death.model) if death.model is not None else None
-    if record is None or record.statistics_at is None or not record.ready:
-        return death
-    polled, failed = record.statistics_at, record.failed_at
-    if polled.mono <= death.exit.observed.mono:
-        return death
-    since = death.clean_since
-    if since is not None and (failed is None or failed.mono <= since.mono):
-        return death
-    return msgspec.structs.replace(
-        death, clean_since=max(polled, failed or polled), succeeded=record.traffic.success
-    )
-
-
-def _wounds(death: DeadStub) -> bool:
-    # One that ended well was more likely taken away in place, and its siblings go on in the same load.
-    return not death.newcomer and death.exit.code != 0
-
-
-def _violent(death: DeadStub) -> bool:
-    return death.exit.violent or death.exit.oom_killed
-
-
-def _named(live: LiveStub, models: ModelsLedger) -> LiveStub:
-    model = None if live.orphaned else owner(live.stub.arguments, models)
-    return live if model == live.model or model is None else msgspec.structs.replace(live, model=model)
-
-
-def _seen(
-    before: LiveStub | None, stub: Stub, observed: Instant, models: ModelsLedger, begun: int
-) -> LiveStub:
-    if before is None:
-        orphaned = stub.process.id.start_ticks < begun
-        first = _named(LiveStub(stub, None, observed, orphaned=orphaned), models)
-        return _paused(first, None, stub, observed)
-    named = _named(msgspec.structs.replace(before, stub=stub), models)
-    return _paused(named, before, stub, observed)
-
-
-def _paused(live: LiveStub, before: LiveStub | None, stub: Stub, observed: Instant) -> LiveStub:
-    state = stub.process.state
-    # Any disk access shows as uninterruptible for a moment: only two looks without a tick are a state.
-    stuck = (
-        state is ProcessState.UNINTERRUPTIBLE
-        and before is not None
-        and before.stub.process.cpu_ticks == stub.process.cpu_ticks
-        and before.stub.process.state is ProcessState.UNINTERRUPTIBLE
-    )
-    if not stub.process.paused and not stuck:
-        return msgspec.structs.replace(live, stopped_since=None, stopped_looks=0)
-    since = live.stopped_since or observed
-    return msgspec.structs.replace(live, stopped_since=since, stopped_looks=live.stopped_looks + 1)
-
-
-def _succeeds(later: DeadStub, death: DeadStub) -> bool:
-    return (
-        later.believed
-        and (later.model, later.instance) == (death.model, death.instance)
-        and later.id.start_ticks > death.id.start_ticks
-    )
-
-
-def _explained(death: DeadStub, event: Exit) -> DeadStub:
-    # What was told first stands.
-    if death.id != event.id:
-        return death
-    status = death.exit.status if death.exit.status is not None else event.status
-    told = msgspec.structs.replace(death.exit, status=status, oom=death.exit.oom or event.oom)
-    return msgspec.structs.replace(death, exit=told)
-
-
-def _by_instance(live: LiveStub) -> tuple[str, ProcessId]:
-    return live.stub.arguments.name, live.stub.process.id
-
-
-def _has_served(stub: LiveStub, models: ModelsLedger) -> bool:
-    record = models.records.get(stub.model) if stub.model is not None else None
-    return (
-        record is not None
-        and record.ready
-        and record.statistics_at is not None
-        and record.statistics_at.mono > stub.first_seen.mono
-    )
-
-
-def _older(stub: LiveStub, moment: Instant) -> bool:
-    return stub.first_seen.mono <= moment.mono
-
-
-def _counted(exits: dict[tuple[str, str], int], settled: Iterable[DeadStub]) -> dict[tuple[str, str], int]:
-    counted = dict(exits)
-    for each in settled:
-        cause = _cause(each)
-        if each.model is None and cause is ExitCause.UNLOAD:
-            # An auto-complete stub that did its work.
-            continue
-        named = (_guess(each) if each.model is None else each.model.name, cause)
-        counted[named] = counted.get(named, 0) + 1
-    return counted
-
-
-def _guess(death: DeadStub) -> str:
-    # It ended before its model was ever ready.
-    return likely_model(death.last.arguments)
-
-
-def _cause(death: DeadStub) -> ExitCause:
-    if death.exit.oom_killed:
-        return ExitCause.OOM_KILLED
-    if death.exit.signal is not None:
-        return ExitCause.SIGNAL
-    if death.exit.code:
-        return ExitCause.ERROR
-    return ExitCause.UNKNOWN if death.believed else ExitCause.UNLOAD

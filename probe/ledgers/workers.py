@@ -15,9 +15,10 @@ from probe.facts.models import ModelVersion
 from probe.facts.processes import Exit, ProcessId
 from probe.ledgers.families import FamiliesLedger, Member
 from probe.ledgers.kinds import WorkerKind, replaces
+from probe.ledgers.lives import LiveStub
 from probe.ledgers.models import ModelRecord, ModelsLedger
 from probe.ledgers.ownership import copies, group_of, likely_version
-from probe.ledgers.stubs import LiveStub, StubsLedger
+from probe.ledgers.stubs import StubsLedger
 
 SETTLED_LOOKS = 2
 """Scans that must have seen a child while its model was ready; one that is gone before was an errand."""

@@ -231,9 +231,10 @@ def test_a_load_and_an_unload_that_never_end_are_stuck(
 
     with asking(server, "hang", 1.0, threads=1):
         probe.wait_until("a request that hangs", lambda: _pending(server, "hang") > 0)
+        # In this order: an unload that comes second waits for the load, which never ends.
+        server.client.unload("hang")
         loading = threading.Thread(target=load)
         loading.start()
-        server.client.unload("hang")
     unloading = probe.wait_finding("ModelStuckUnloading", "hang")
     assert float(str(unloading.evidence["seconds"])) >= 2.0
     assert "model.py" in probe.wait_finding("ModelStuckLoading", "empty").remedy

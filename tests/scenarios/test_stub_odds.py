@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -75,11 +76,10 @@ def test_an_auto_complete_stub_is_neither_an_instance_nor_a_death(
     probe.wait_code("/readyz", OPEN)
     scanned = probe.status().probe.sources["processes"].age_seconds
     assert scanned is not None
-    program = server.pod.popen(
-        ["curl", "-s", "-X", "POST", f"http://{server.http}/v2/repository/models/slow/load"]
-    )
+    loading = threading.Thread(target=lambda: server.client.load("slow", seconds=30.0))
+    loading.start()
     until(lambda: [each.instance for each in server.stubs("slow")] == ["slow"])
-    assert program.wait(30) == 0
+    loading.join()
     probe.wait_until(
         "the model", lambda: (seen := model(probe, "slow")) is not None and seen.instances.alive == 1
     )

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from probe.checks.observation import Observation
 from probe.facts.canaries import CanaryOrder, CanaryOrigin, CanaryOutcome
 from probe.facts.instants import Instant
-from probe.facts.models import ModelVersion
+from probe.facts.models import ModelConfig, ModelVersion
 from probe.facts.processes import Server
 from probe.facts.status import CanaryTally
 from probe.ledgers.book import Book, age
@@ -60,7 +60,7 @@ def order_of(record: ModelRecord, book: Book, settings: Settings) -> CanaryOrder
     name, config = record.key.name, record.config
     if config is None or name in settings.models.ignore:
         return None
-    own = (config.parameter(PARAMETER) or "").strip().casefold()
+    own = _own_word(config)
     told = settings.canary.get(name)
     if own == "off" or (told is None and not own):
         return None
@@ -95,10 +95,14 @@ def tallies(seen: Observation) -> dict[str, CanaryTally]:
     own = {
         each.key.name
         for each in seen.records()
-        if each.config is not None and each.config.parameter(PARAMETER) not in (None, "", "off")
+        if each.config is not None and _own_word(each.config) not in ("", "off")
     }
     wanted = (seen.settings.canary.keys() - ignored) | own | (counted.keys() & seen.book.models.known)
     return {name: counted.get(name, NO_TALLY) for name in sorted(wanted)}
+
+
+def _own_word(config: ModelConfig) -> str:
+    return (config.parameter(PARAMETER) or "").strip().casefold()
 
 
 def _fresh(book: Book, settings: Settings, now: Instant) -> bool:

@@ -20,6 +20,7 @@ from probe.engine.looks import STALE_INTERVALS, Looks
 from probe.engine.publishing import Publisher
 from probe.engine.sending import Canaries
 from probe.facts.instants import Instant
+from probe.facts.processes import Exit
 from probe.facts.status import Snapshot
 from probe.kits.clocks import now
 from probe.ledgers.book import Book
@@ -53,14 +54,13 @@ class Engine:
         self._desk = Desk(settings, eyes, clock)
         self._publisher = Publisher(settings, version, clock())
         self._canaries = Canaries(self._desk)
-        self._explainer = Explainer(self._desk)
         self._looks = Looks(
             self._desk,
             suspects=lambda: self._publisher.suspects,
-            on_exit=self._explainer.told,
+            on_exit=self._on_exit,
             on_poll=self._canaries.polled,
         )
-        self._explainer.looking(self._looks)
+        self._explainer = Explainer(self._desk, self._looks)
         self._healer = Healer(
             settings,
             eyes.triton,
@@ -132,6 +132,9 @@ class Engine:
         self._on_snapshot(snapshot)
         self._desk.news.ring()
         return snapshot
+
+    def _on_exit(self, event: Exit) -> None:
+        self._explainer.told(event)
 
     def _loaded(self, name: str, began: Instant) -> None:
         self._desk.book = self._desk.book.taken_over(name, began)

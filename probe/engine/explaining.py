@@ -20,16 +20,12 @@ VIOLENT_PATIENCE = 0.03
 class Explainer:
     """Asks, at each exit, those who can tell what it was."""
 
-    def __init__(self, desk: Desk) -> None:
-        """Before :meth:`looking` it can not be told of anything."""
+    def __init__(self, desk: Desk, looks: Looks) -> None:
+        """``looks`` are rung for, and taken at once where an exit can not wait for them."""
         self._desk = desk
-        self._looks: Looks
+        self._looks = looks
         self._asking = asyncio.Lock()
         self._explaining: set[asyncio.Task[None]] = set()
-
-    def looking(self, looks: Looks) -> None:
-        """Look with these from now on."""
-        self._looks = looks
 
     def close(self) -> None:
         """Leave what is not explained yet."""

@@ -198,5 +198,7 @@ class ProcessReading(msgspec.Struct, frozen=True):
     other_servers: int = 0
     existing_pids: frozenset[int] = frozenset()
     kept: tuple[Process, ...] = ()
+    ticks_per_second: int = 100
+    """What ``cpu_ticks`` count in (USER_HZ): 100 on every Linux for x86-64 and arm64."""
     initial_namespace: bool = False
     scanned: int = 0

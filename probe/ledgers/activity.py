@@ -7,8 +7,6 @@ import msgspec
 from probe.facts.instants import Instant
 from probe.facts.processes import ProcessId, ProcessReading
 
-TICKS = 100
-"""Clock ticks a second, as ``/proc`` counts on every Linux for x86-64 and arm64 (USER_HZ)."""
 SPAN = 1.0
 """Seconds between the two scans of a figure at least: a tick is 10 ms, and a short span would be all rounding."""
 
@@ -39,7 +37,7 @@ class Activity(msgspec.Struct, frozen=True):
             return Activity(ticks=ticks, scanned=reading.observed)
         # A process below that ended takes its ticks along: then nothing is known.
         cores = {
-            process: (now - self.ticks[process]) / TICKS / seconds
+            process: (now - self.ticks[process]) / reading.ticks_per_second / seconds
             for process, now in ticks.items()
             if now >= self.ticks.get(process, now + 1)
         }

@@ -76,6 +76,7 @@ class ProcessSource:
                 for each in kept
                 if (stat := stats.get(each.pid)) is not None and stat.start_ticks == each.start_ticks
             ),
+            ticks_per_second=TICKS_PER_SECOND,
             initial_namespace=self._initial,
             scanned=len(stats),
         )

@@ -119,5 +119,5 @@ def parsed(answer: Any, raw: bytes) -> Any:  # noqa: ANN401
     try:
         return answer.FromString(raw)
     except Exception as error:  # protobuf's DecodeError has no stable base across its implementations
-        message = f"an answer of {len(raw)} bytes is not a {answer.__name__}: {error}"
+        message = f"the answer of {len(raw)} bytes is not a {answer.__name__}"
         raise ValueError(message) from error

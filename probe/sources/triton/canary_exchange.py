@@ -13,6 +13,7 @@ import msgspec
 
 from probe.facts.canaries import CanaryOrder, CanaryOutcome
 from probe.facts.triton import Failure
+from probe.sources.triton.calls import parsed
 from probe.sources.triton.canary_answers import Answer
 from probe.sources.triton.failures import classify, clipped
 from probe.sources.triton.protos import SERVICE, messages
@@ -68,7 +69,7 @@ class Exchange(msgspec.Struct, frozen=True):
             f"{SERVICE}ModelInfer", request_serializer=_serialized, response_deserializer=bytes
         )
         raw: bytes = await call(self.request, timeout=self.order.deadline, metadata=self.metadata)
-        await self.checked(lambda: self.answer.take(_parsed(messages.ModelInferResponse, raw)), len(raw))
+        await self.checked(lambda: self.answer.take(parsed(messages.ModelInferResponse, raw)), len(raw))
         self.answer.finish()
 
     async def stream(self) -> None:
@@ -92,7 +93,7 @@ class Exchange(msgspec.Struct, frozen=True):
             call.cancel()
 
     async def _last(self, raw: bytes) -> bool:
-        response = _parsed(messages.ModelStreamInferResponse, raw)
+        response = parsed(messages.ModelStreamInferResponse, raw)
         if response.error_message:
             if _REFUSED.match(response.error_message):
                 raise refused(self.order, response.error_message)
@@ -148,11 +149,3 @@ def silent(order: CanaryOrder, answer: Answer) -> str:
 def _serialized(message: Any) -> bytes:  # noqa: ANN401
     raw: bytes = message.SerializeToString()
     return raw
-
-
-def _parsed(answer: Any, raw: bytes) -> Any:  # noqa: ANN401
-    try:
-        return answer.FromString(raw)
-    except Exception as error:  # protobuf's DecodeError has no stable base across its implementations
-        message = f"the answer of {len(raw)} bytes is not a {answer.__name__}"
-        raise ValueError(message) from error

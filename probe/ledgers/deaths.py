@@ -44,12 +44,6 @@ def violent(death: DeadStub) -> bool:
     return death.exit.violent or death.exit.oom_killed
 
 
-def wounds(death: DeadStub) -> bool:
-    """Whether its end leaves the others of its load behind when that is replaced."""
-    # One that ended well was more likely taken away in place, and its siblings go on in the same load.
-    return not death.newcomer and death.exit.code != 0
-
-
 def in_doubt(death: DeadStub, record: ModelRecord) -> bool:
     """Whether its model's configuration has to be read again before the exit can be told for a death.
 

@@ -14,10 +14,10 @@ from probe.facts.processes import (
     ProcessId,
     ProcessReading,
 )
-from probe.ledgers.deaths import DeadStub, counted, counting, explained, in_doubt, succeeds, violent, wounds
+from probe.ledgers.deaths import DeadStub, counted, counting, explained, in_doubt, succeeds, violent
 from probe.ledgers.lives import LiveStub, by_instance, has_served, named, older, seen
 from probe.ledgers.models import ModelRecord, ModelsLedger
-from probe.ledgers.ownership import copies
+from probe.ledgers.ownership import copies, group_of
 
 SHARES = 10
 """Successes in a row for each instance that show that no dead one is asked: a share is missed once in 22,000."""
@@ -159,7 +159,7 @@ class StubsLedger(msgspec.Struct, frozen=True, dict=True):
         live = {
             process: msgspec.structs.replace(each, wounded=True)
             if any(
-                death.model == each.model and wounds(death) and older(each, death.exit.observed)
+                death.model == each.model and not death.newcomer and older(each, death.exit.observed)
                 for death in newly
             )
             else each
@@ -188,13 +188,16 @@ class StubsLedger(msgspec.Struct, frozen=True, dict=True):
         if not stub.wounded:
             return False
         # A reload between two looks: after a death the whole load is replaced, and this is what is left.
-        younger = sum(
-            each.model == stub.model
-            and each.stub.arguments.name == stub.stub.arguments.name
-            and each.first_seen.mono > stub.first_seen.mono
+        name = stub.stub.arguments.name
+        younger = [
+            each.stub.arguments.name
             for each in self.live.values()
-        )
-        replaced = younger >= copies(stub.stub.arguments.name, record.config if record is not None else None)
+            if each.model == stub.model and each.first_seen.mono > stub.first_seen.mono
+        ]
+        # Every load numbers its instances from 0; one that is only added in place comes after those that stay.
+        if f"{group_of(name)}_0" not in younger:
+            return False
+        replaced = younger.count(name) >= copies(name, record.config if record is not None else None)
         return replaced and not any(self.lasts(each, record) for each in self.dead)
 
     def settled(self, models: ModelsLedger) -> StubsLedger:

@@ -154,12 +154,24 @@ def test_a_driver_that_is_too_old_looks_like_no_gpu_at_all(
 def test_too_little_shared_memory_fails_the_load_with_its_own_text(
     triton_installation: TritonInstallation, repository: Repository, open_pod: OpenPod
 ) -> None:
-    """Two instances in 1.5 MiB of ``/dev/shm``: the second one does not fit."""
+    """Two instances in 1.5 MiB of ``/dev/shm``: the second one does not fit.
+
+    About once in a hundred such loads 2.51 takes the failed model apart with a SIGSEGV of its own, after it
+    has written the reason; it is then started again, as a container would be.
+    """
     repository.add_echo(instances=2, kind="KIND_CPU")
-    log = repository.path.parent / "log"
-    server = TritonServer(open_pod(3 << 19), triton_installation, repository.path, log=log).wait_live()
-    assert "Unable to initialize shared memory key" in entry(server, "echo")["reason"]
-    assert "No space left on device" in entry(server, "echo")["reason"]
+    for life in range(3):
+        log = repository.path.parent / f"log-{life}"
+        server = TritonServer(open_pod(3 << 19), triton_installation, repository.path, log=log)
+        try:
+            reason = entry(server.wait_live(), "echo")["reason"]
+            break
+        except SandboxError:
+            if server.program.poll() != -signal.SIGSEGV:
+                raise
+            reason = server.complaints()
+    assert "Unable to initialize shared memory key" in reason
+    assert "No space left on device" in reason
 
 
 def test_a_server_that_ends_while_it_is_waited_for_is_an_error_with_its_last_words(

@@ -32,7 +32,7 @@ from probe.facts.models import (
     ModelStatistics,
     ModelVersion,
 )
-from probe.facts.nvml import Gpu, GpuProcess, NvmlReading, NvmlState
+from probe.facts.nvml import Gpu, GpuProcess, NvmlReading, NvmlState, Xid
 from probe.facts.processes import (
     Exit,
     Process,
@@ -346,6 +346,10 @@ class World(msgspec.Struct, frozen=True):
         """NVML is looked at and shows these GPUs; ``state`` and the like describe a failure."""
         told = {"state": NvmlState.OK, "gpus": gpus, "driver_version": "570.86", **reading}
         return self._after(self.book.with_nvml(NvmlReading(self.now, **told), patience))
+
+    def xid(self, code: int, uuid: str = "GPU-a") -> World:
+        """The driver reports an Xid."""
+        return self._after(self.book.with_xid(Xid(self.now, uuid, code)))
 
     def sends(self, name: str, version: str = "1", **order: Any) -> World:  # noqa: ANN401
         """A canary goes out; ``touches`` and the like are the order's, that of an ensemble follows from it."""

@@ -151,7 +151,7 @@ def gpus(seen: Observation) -> tuple[GpuStatus, ...]:
             memory_total_bytes=gpu.memory_total_bytes,
             memory_used_bytes=gpu.memory_used_bytes,
             recovery_action=gpu.recovery_action,
-            xids={},
+            xids={str(code): each.count for code, each in sorted(seen.book.gpus.of(gpu.uuid).items())},
             ok=gpu.error is None,
         )
         for gpu in (good.gpus if good is not None else ())

@@ -37,11 +37,28 @@ class GpuProcess(msgspec.Struct, frozen=True):
     used_bytes: int | None
 
 
+class GpuBusy(msgspec.Struct, frozen=True):
+    """How busy one process kept one GPU since the look before.
+
+    ``percent`` is the mean of the driver's samples of its multiprocessors, 0 to 100.  The driver may leave
+    another namespace's pid in place here, so a pid counts only where the same GPU's process list has it too.
+    """
+
+    pid: int
+    percent: float
+
+
 class Gpu(msgspec.Struct, frozen=True):
     """One GPU (or MIG device).  ``processes`` is None where the list could not be had.
 
     ``minor`` is the N of ``/dev/nvidia<N>``; ``recovery_action`` is NVML's field 230 in words, None
     where the driver is older than 565.  ``error`` is the code that a call on this GPU failed with.
+    ``parent`` is the UUID of the GPU that a MIG device is part of, ``gpu_instance`` and ``compute_instance``
+    its ids there.  ``busy`` is None where the driver does not tell (MIG, WSL), empty where nobody was busy.
+    Of memory errors, ``ecc_uncorrected`` counts since the driver was loaded and ``ecc_uncorrected_ever``
+    since the GPU was made; ``rows_pending`` and ``rows_failed`` say that a remapping of rows (before Ampere:
+    a retirement of pages) waits for a reset, or that it failed.  ``clock_reasons`` are NVML's reasons for
+    slower clocks, in words.  What a GPU does not have is None.
     """
 
     uuid: str
@@ -53,6 +70,28 @@ class Gpu(msgspec.Struct, frozen=True):
     recovery_action: str | None = None
     processes: tuple[GpuProcess, ...] | None = None
     error: str | None = None
+    parent: str | None = None
+    gpu_instance: int | None = None
+    compute_instance: int | None = None
+    busy: tuple[GpuBusy, ...] | None = None
+    ecc_uncorrected: int | None = None
+    ecc_uncorrected_ever: int | None = None
+    rows_pending: bool | None = None
+    rows_failed: bool | None = None
+    clock_reasons: tuple[str, ...] | None = None
+
+
+class Xid(msgspec.Struct, frozen=True):
+    """The driver reported an Xid on this GPU, whoever caused it; NVML names no process.
+
+    ``gpu_instance`` and ``compute_instance`` are told for a MIG device alone.
+    """
+
+    observed: Instant
+    uuid: str
+    code: int
+    gpu_instance: int | None = None
+    compute_instance: int | None = None
 
 
 class NvmlReading(msgspec.Struct, frozen=True):
@@ -67,3 +106,5 @@ class NvmlReading(msgspec.Struct, frozen=True):
     """How long the current call has not come back, for HUNG."""
     driver_version: str | None = None
     gpus: tuple[Gpu, ...] = ()
+    xids_told: bool | None = None
+    """Whether the driver tells us of Xids as they happen; None where that is not known yet."""

@@ -10,13 +10,14 @@ from probe.facts.canaries import CanaryOrder, CanaryOutcome, CanaryResult
 from probe.facts.container import ContainerReading
 from probe.facts.instants import Instant
 from probe.facts.models import ModelVersion
-from probe.facts.nvml import NvmlReading
+from probe.facts.nvml import NvmlReading, Xid
 from probe.facts.processes import Exit, ProcessId, ProcessReading
 from probe.facts.triton import InquiryReading, TritonReading
 from probe.ledgers.activity import Activity
 from probe.ledgers.canaries import CanariesLedger
 from probe.ledgers.evidence import EvidenceLedger
 from probe.ledgers.families import FamiliesLedger
+from probe.ledgers.gpus import GpusLedger
 from probe.ledgers.kills import KillsLedger
 from probe.ledgers.models import ModelsLedger
 from probe.ledgers.orphans import OrphansLedger
@@ -38,6 +39,7 @@ class Book(msgspec.Struct, frozen=True):
     kills: KillsLedger = KillsLedger()
     canaries: CanariesLedger = CanariesLedger()
     evidence: EvidenceLedger = EvidenceLedger()
+    gpus: GpusLedger = GpusLedger()
     processes: ProcessReading | None = None
     container: ContainerReading | None = None
 
@@ -146,6 +148,10 @@ class Book(msgspec.Struct, frozen=True):
         """After a look at NVML."""
         evidence = self.evidence.with_look(reading, self.processes, self.models, patience)
         return msgspec.structs.replace(self, evidence=evidence)
+
+    def with_xid(self, event: Xid) -> Book:
+        """After the driver reported an Xid."""
+        return msgspec.structs.replace(self, gpus=self.gpus.with_xid(event))
 
     def with_container(self, reading: ContainerReading) -> Book:
         """After a look at the container; its count of OOM kills may explain exits."""

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from bench import detect, endpoints, harness, heal, machine, rest, table
+from bench import detect, endpoints, harness, heal, machine, rest, start, table
 from bench.faults import bench as faults
 from bench.harness import BenchError, Listing, Measured, Options, Report, Result
 from bench.soak import bench as soak
@@ -18,11 +18,12 @@ BENCHES: dict[str, Callable[[Options], Sequence[Measured]]] = {
     detect.NAME: detect.run,
     rest.NAME: rest.run,
     endpoints.NAME: endpoints.run,
+    start.NAME: start.run,
     faults.NAME: faults.run,
     heal.NAME: heal.run,
     soak.NAME: soak.run,
 }
-USUAL = (detect.NAME, rest.NAME, endpoints.NAME)
+USUAL = (detect.NAME, rest.NAME, endpoints.NAME, start.NAME)
 """Run where none is named: the others take longer."""
 OUT = Path(__file__).resolve().parent / "out"
 

@@ -35,9 +35,9 @@ class GpuMemory:
         return not self.identity["uuid"].startswith("index:")
 
     def told(self, identity: dict[str, Any]) -> None:
-        """Take what it says of itself now; another GPU than before has nothing from this one."""
+        """Take what it says of itself now; another GPU than before is asked everything."""
         if self.named and identity.get("uuid") not in {None, self.identity["uuid"]}:
-            self.identity, self.sampled = {}, None
+            self.identity = {}
             self.begin()
         self.identity = {**self.identity, **identity}
 

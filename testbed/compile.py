@@ -18,15 +18,17 @@ class CompileError(Exception):
     """The double could not be built; the message carries the compiler's own words."""
 
 
-def build_shared_library(source: Path, soname: str, *, libraries: tuple[str, ...] = ()) -> Path:
+def build_shared_library(
+    source: Path, soname: str, *, libraries: tuple[str, ...] = (), defines: tuple[str, ...] = ()
+) -> Path:
     """Compile one C file into a shared library and return its path, whose last part is ``soname``.
 
     The library lies alone in its folder, so that the folder can go into ``LD_LIBRARY_PATH``.  The folder is
     named for what went in (the source, the headers beside it, flags), so a changed source is another library
-    and processes that still use the old one are not disturbed.  ``libraries`` are linked with ``-l``.
-    Raises :class:`CompileError`.
+    and processes that still use the old one are not disturbed.  ``libraries`` are linked with ``-l``, and
+    ``defines`` (``NAME=VALUE``) given with ``-D``.  Raises :class:`CompileError`.
     """
-    flags = (*_SHARED, f"-Wl,-soname,{soname}")
+    flags = (*_SHARED, f"-Wl,-soname,{soname}", *(f"-D{each}" for each in defines))
     return _built(source, soname, flags, tuple(f"-l{each}" for each in libraries))
 
 

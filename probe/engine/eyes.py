@@ -11,7 +11,7 @@ from probe.facts.canaries import CanaryOrder, CanaryResult
 from probe.facts.container import ContainerReading
 from probe.facts.instants import Instant
 from probe.facts.models import ModelVersion
-from probe.facts.nvml import NvmlReading
+from probe.facts.nvml import NvmlReading, Xid
 from probe.facts.processes import Exit, ProcessId, ProcessReading
 from probe.facts.triton import CallFailure, Inquiry, InquiryReading, TritonReading
 
@@ -53,6 +53,10 @@ class NvmlEye(Protocol):
 
     async def look(self) -> NvmlReading:
         """One look; a hang is a reading too."""
+        ...
+
+    def listen(self, on_xid: Callable[[Xid], None]) -> None:
+        """Be told of each Xid at once, in the loop, whatever a look does; once looks have begun."""
         ...
 
     async def close(self) -> None:

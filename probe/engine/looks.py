@@ -6,12 +6,14 @@ import asyncio
 import contextlib
 from collections.abc import Callable
 
+import msgspec
+
 from probe.engine.agenda import agenda
 from probe.engine.desk import Desk
 from probe.engine.eyes import ExitEye
 from probe.facts.instants import Instant
 from probe.facts.models import ModelState
-from probe.facts.nvml import NvmlState
+from probe.facts.nvml import Gpu, NvmlState, Xid
 from probe.facts.processes import Exit
 from probe.facts.triton import Failure, TritonReading
 from probe.kits.errands import Errand, OutstandingError
@@ -25,6 +27,9 @@ BRISK = 1.0
 BRISK_FOR = 30.0
 """Seconds for which a model that loads is polled at that pace; one that takes longer is not watched for it."""
 STALE_INTERVALS = 3
+FLOOD = 1.0
+"""Seconds for which one more Xid of a code that this GPU has just reported stirs nobody: it is counted, and told
+with the next turn.  A process that faults over and over brings hundreds in a second."""
 SCAN_DEADLINE = 2.0
 """Seconds for a scan or a look at cgroups; a file of a process stuck in the kernel may never answer."""
 
@@ -51,6 +56,7 @@ class Looks:
         self._scanning, self._reading = asyncio.Lock(), asyncio.Lock()
         self._exits: ExitEye | None = None
         self._changed: frozenset[str] = frozenset()
+        desk.eyes.nvml.listen(self._on_xid)
 
     def close(self) -> None:
         """Let go of the exits and of the threads; does not wait."""
@@ -202,8 +208,20 @@ class Looks:
         after = self._desk.book.evidence
         if before.evidence.mode is not after.evidence.mode or before.looks <= 1:
             self._desk.wake["processes"].ring()
-        if before.last is None or before.last.state is not reading.state or before.last.gpus != reading.gpus:
+        if (
+            before.last is None
+            or before.last.state is not reading.state
+            or _lasting(before.last.gpus) != _lasting(reading.gpus)
+        ):
             self._desk.stirred.ring()
+
+    def _on_xid(self, event: Xid) -> None:
+        known = self._desk.book.gpus.of(event.uuid).get(event.code)
+        self._desk.book = self._desk.book.with_xid(event)
+        if known is None or event.observed.mono - known.last.mono > FLOOD:
+            self._desk.stirred.ring()
+            # What the driver wants done about the GPU now.
+            self._desk.wake["nvml"].ring()
 
     async def watch_container(self) -> None:
         """Look at the container for ever."""
@@ -257,6 +275,11 @@ def _told(book: Book) -> tuple[object, ...]:
         book.stubs.dead,
         book.workers.dead,
     )
+
+
+def _lasting(gpus: tuple[Gpu, ...]) -> list[Gpu]:
+    # How busy a GPU was is another figure at each look; nobody waits for it between turns.
+    return [msgspec.structs.replace(each, busy=None) for each in gpus]
 
 
 def _grade(reading: TritonReading) -> tuple[bool, bool, str | None]:

@@ -19,11 +19,23 @@ EVERY = "*"
 
 
 class ProcessState(msgspec.Struct, frozen=True):
-    """A process on a device; ``used_bytes`` None is NVML_VALUE_NOT_AVAILABLE.  ``mps``: an MPS client."""
+    """A process on a device; ``used_bytes`` None is NVML_VALUE_NOT_AVAILABLE.  ``mps``: an MPS client.
+
+    ``instance`` are the GPU and the compute instance that its entry names, None for the device's own.
+    """
 
     pid: int
     used_bytes: int | None = 0
     mps: bool = False
+    instance: tuple[int, int] | None = None
+
+
+class SampleState(msgspec.Struct, frozen=True):
+    """A process kept the multiprocessors busy, so many seconds before the state was first read."""
+
+    pid: int
+    percent: int
+    age: float = 0.0
 
 
 class DeviceState(msgspec.Struct, frozen=True, kw_only=True):
@@ -46,7 +58,11 @@ class MigState(DeviceState, frozen=True, kw_only=True):
 
 
 class GpuState(DeviceState, frozen=True, kw_only=True):
-    """One GPU.  ``recovery`` is field 230's value, None where the driver has no such field."""
+    """One GPU.  ``recovery`` is field 230's value, None where the driver has no such field.
+
+    ``retired`` says whether pages wait for retirement, on a GPU that has no rows to remap; ``events`` are the
+    types of events that can be registered (8: Xids).
+    """
 
     minor: int = 0
     pci: str = "00000000:01:00.0"
@@ -54,27 +70,34 @@ class GpuState(DeviceState, frozen=True, kw_only=True):
     utilization: tuple[int, int] = (0, 0)
     ecc: tuple[int, int] = (0, 0)
     remapped: tuple[int, int, int, int] = (0, 0, 0, 0)
+    retired: bool | None = None
     clocks: int = 0
+    events: int = 8
+    samples: Sequence[SampleState] = ()
     migs: Sequence[MigState] = ()
 
 
 class Xid(msgspec.Struct, frozen=True):
-    """An Xid event; ``sequence`` must grow from one to the next."""
+    """An Xid event; ``sequence`` must grow from one to the next.  ``instance``: of a MIG device."""
 
     uuid: str
     code: int
     sequence: int
+    instance: tuple[int, int] | None = None
 
 
 class NvmlDouble:
-    """One double with its own state file in ``folder``; every process with ``environment`` sees it."""
+    """One double with its own state file in ``folder``; every process with ``environment`` sees it.
+
+    ``release`` is the driver whose functions it has (440, 470, 535 or 570: see ``nvml_double.c``).
+    """
 
     _stamps = itertools.count(time.time_ns())
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, release: int = 570) -> None:
         self._path = folder / "nvml-state"
         source = Path(__file__).with_name("nvml_double.c")
-        self.library = build_shared_library(source, "libnvidia-ml.so.1")
+        self.library = build_shared_library(source, "libnvidia-ml.so.1", defines=(f"RELEASE={release}",))
 
     @property
     def environment(self) -> dict[str, str]:
@@ -104,7 +127,7 @@ class NvmlDouble:
         lines = [f"driver {driver}", f"init {init_code}", f"epoch {epoch}", f"race {race}"]
         lines += [f"print {prints}"] * bool(prints)
         lines += _rules(returns or {}, hang or {})
-        lines += [f"xid {each.uuid} {each.code} {each.sequence}" for each in xids]
+        lines += [f"xid {each.uuid} {each.code} {each.sequence}{_instance(each)}" for each in xids]
         for gpu in gpus:
             lines += _gpu(gpu)
         self._write("\n".join(lines) + "\n")
@@ -128,7 +151,11 @@ def _gpu(gpu: GpuState) -> Iterator[str]:
     yield f"recovery {-1 if gpu.recovery is None else gpu.recovery}"
     for word, numbers in (("utilization", gpu.utilization), ("ecc", gpu.ecc), ("remapped", gpu.remapped)):
         yield f"{word} {' '.join(map(str, numbers))}"
+    yield f"retired {-1 if gpu.retired is None else int(gpu.retired)}"
     yield f"clocks {gpu.clocks}"
+    yield f"events {gpu.events}"
+    for each in gpu.samples:
+        yield f"sample {each.pid} {each.percent} {each.age}"
     yield from _device(gpu)
     for mig in gpu.migs:
         yield f"mig {mig.uuid} {mig.gpu_instance} {mig.compute_instance}"
@@ -140,8 +167,12 @@ def _device(device: DeviceState) -> Iterator[str]:
     yield f"memory {device.memory_total_bytes} {device.memory_used_bytes}"
     for each in device.processes:
         used = "none" if each.used_bytes is None else each.used_bytes
-        yield f"{'mps' if each.mps else 'process'} {each.pid} {used}"
+        yield f"{'mps' if each.mps else 'process'} {each.pid} {used}{_instance(each)}"
     yield from _rules(device.returns, device.hang)
+
+
+def _instance(each: ProcessState | Xid) -> str:
+    return "" if each.instance is None else f" {each.instance[0]} {each.instance[1]}"
 
 
 def _rules(returns: Mapping[str, int], hang: Mapping[str, float]) -> Iterator[str]:

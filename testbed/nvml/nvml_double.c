@@ -1,10 +1,21 @@
 /* A libnvidia-ml.so.1 for machines without a GPU: the real nvidia-ml-py loads it and is told what the file
  * named by $NVML_DOUBLE_STATE says at that moment (grammar in nvml_state.h).  Handles stand for a uuid, so
  * that a handle taken before the file changed means the same GPU afterwards, or a lost one.
+ *
+ * -DRELEASE=N builds the library of an older driver, in which the functions added since are absent:
+ *   440  no second version of the process lists, no MPS list, no MIG, no remapped rows, no waiting for events
+ *   470  no third version of the process lists, clock reasons by their old name alone
+ *   535  as its first builds were: the third version of the lists has entries of 32 bytes
  */
+#ifndef RELEASE
+#define RELEASE 570
+#endif
 #include "nvml_state.h"
 
+#include <libgen.h>
+#include <poll.h>
 #include <pthread.h>
+#include <sys/inotify.h>
 #include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
@@ -17,6 +28,7 @@ struct slot {
 };
 
 struct event_set {
+  int session, waiting, news; /* news: readable once the state's folder changed */
   int registered[SLOTS];
   uint64_t seen[SLOTS];
 };
@@ -25,7 +37,7 @@ static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static struct state now;
 static struct stat read_from;
 static struct slot slots[SLOTS];
-static int slot_count, initialised, epoch, races;
+static int slot_count, initialised, epoch, session, waiting;
 
 /* Parsed again only when it is another file than the last time: writers rename a new one into place. */
 static void refresh(void) {
@@ -128,12 +140,19 @@ EXPORT int nvmlInitWithFlags(unsigned flags) {
   return leave(code);
 }
 
+/* For tests of the double itself: how many threads wait for events now. */
+EXPORT int nvmlDoubleWaiting(void) {
+  pthread_mutex_lock(&lock);
+  return leave(waiting);
+}
+
 EXPORT int nvmlInit_v2(void) { return nvmlInitWithFlags(0); }
 
 EXPORT int nvmlShutdown(void) {
   pthread_mutex_lock(&lock);
   int code = initialised ? SUCCESS : UNINITIALIZED;
-  if (initialised) initialised--;
+  if (waiting) abort(); /* the real one frees what the waiting thread still reads */
+  if (initialised && !--initialised) session++;
   return leave(code);
 }
 
@@ -262,16 +281,29 @@ EXPORT int nvmlDeviceGetUtilizationRates(void *handle, uint32_t *rates) {
   return leave(SUCCESS);
 }
 
-static int processes_out(const struct device *device, enum list list, unsigned *count,
-                         struct process_info *infos) {
+#if RELEASE >= 470
+static void process_out(const struct process *process, int wide, unsigned at, void *infos) {
+  struct process_info_535 info = {process->pid, process->used, process->gpu_instance,
+                                  process->compute_instance, 0};
+  if (wide)
+    ((struct process_info_535 *)infos)[at] = info;
+  else
+    memcpy((struct process_info *)infos + at, &info, sizeof(struct process_info));
+}
+
+static int races;
+
+static int processes_out(const struct device *device, enum list list, int wide, unsigned *count,
+                         void *infos) {
   unsigned found = 0, room = *count;
   int owner = (int)(device - now.devices);
   for (int i = 0; i < now.process_count; i++) {
     const struct process *process = &now.processes[i];
     if (process->device != owner || process->list != list) continue;
-    if (infos && found < room)
-      infos[found] = (struct process_info){process->pid, process->used, device->gpu_instance,
-                                           device->compute_instance};
+    /* An array of the narrow layout has no room for as many wide entries: where the real one writes past
+     * its end, this one stops. */
+    unsigned fits = wide ? room * sizeof(struct process_info) / sizeof(struct process_info_535) : room;
+    if (infos && found < fits) process_out(process, wide, found, infos);
     found++;
   }
   if (infos && races < now.race) {
@@ -282,18 +314,56 @@ static int processes_out(const struct device *device, enum list list, unsigned *
   return found > (infos ? room : 0) ? INSUFFICIENT_SIZE : SUCCESS;
 }
 
-#define PROCESS_LIST(name, list)                                                        \
-  EXPORT int name(void *handle, unsigned *count, struct process_info *infos) {          \
+#define PROCESS_LIST(name, list, wide)                                                  \
+  EXPORT int name(void *handle, unsigned *count, void *infos) {                         \
     BEGIN_DEVICE(handle);                                                               \
-    return leave(processes_out(device, list, count, infos));                            \
+    return leave(processes_out(device, list, wide, count, infos));                      \
   }
-PROCESS_LIST(nvmlDeviceGetComputeRunningProcesses_v2, COMPUTE)
-PROCESS_LIST(nvmlDeviceGetComputeRunningProcesses_v3, COMPUTE)
-PROCESS_LIST(nvmlDeviceGetMPSComputeRunningProcesses_v2, MPS)
-PROCESS_LIST(nvmlDeviceGetMPSComputeRunningProcesses_v3, MPS)
-PROCESS_LIST(nvmlDeviceGetGraphicsRunningProcesses_v2, GRAPHICS)
-PROCESS_LIST(nvmlDeviceGetGraphicsRunningProcesses_v3, GRAPHICS)
+PROCESS_LIST(nvmlDeviceGetComputeRunningProcesses_v2, COMPUTE, 0)
+PROCESS_LIST(nvmlDeviceGetMPSComputeRunningProcesses_v2, MPS, 0)
+PROCESS_LIST(nvmlDeviceGetGraphicsRunningProcesses_v2, GRAPHICS, 0)
+#endif
+#if RELEASE >= 510
+PROCESS_LIST(nvmlDeviceGetComputeRunningProcesses_v3, COMPUTE, RELEASE == 535)
+PROCESS_LIST(nvmlDeviceGetMPSComputeRunningProcesses_v3, MPS, RELEASE == 535)
+PROCESS_LIST(nvmlDeviceGetGraphicsRunningProcesses_v3, GRAPHICS, RELEASE == 535)
+#endif
 
+/* By these two a reader tells the lists of 535's first builds: they have the first and lack the second. */
+#if RELEASE >= 535
+EXPORT int nvmlDeviceGetConfComputeMemSizeInfo(void *handle, void *info) {
+  (void)info;
+  BEGIN_DEVICE(handle);
+  return leave(NOT_SUPPORTED);
+}
+#endif
+#if RELEASE > 535
+EXPORT int nvmlDeviceGetRunningProcessDetailList(void *handle, void *list) {
+  (void)list;
+  BEGIN_DEVICE(handle);
+  return leave(NOT_SUPPORTED);
+}
+#endif
+
+EXPORT int nvmlDeviceGetProcessUtilization(void *handle, struct process_sample *samples, unsigned *count,
+                                           unsigned long long since) {
+  BEGIN_DEVICE(handle);
+  int owner = (int)(device - now.devices);
+  if (device->parent != NO_DEVICE || child(owner, 0) != NO_DEVICE) return leave(NOT_SUPPORTED);
+  unsigned found = 0, room = *count;
+  for (int i = 0; i < now.sample_count; i++) {
+    const struct sample *sample = &now.samples[i];
+    if (sample->device != owner || sample->taken <= since) continue;
+    if (samples && found < room)
+      samples[found] = (struct process_sample){.pid = sample->pid, .taken = sample->taken, .sm = sample->percent};
+    found++;
+  }
+  *count = found;
+  if (!found) return leave(NOT_FOUND);
+  return leave(found > (samples ? room : 0) ? INSUFFICIENT_SIZE : SUCCESS);
+}
+
+#if RELEASE >= 470
 EXPORT int nvmlDeviceGetMigMode(void *handle, unsigned *current, unsigned *pending) {
   BEGIN_DEVICE(handle);
   if (device->parent != NO_DEVICE) return leave(NOT_SUPPORTED);
@@ -339,6 +409,7 @@ EXPORT int nvmlDeviceGetComputeInstanceId(void *handle, unsigned *id) {
   *id = device->compute_instance;
   return leave(device->parent == NO_DEVICE ? NOT_SUPPORTED : SUCCESS);
 }
+#endif
 
 EXPORT int nvmlDeviceGetFieldValues(void *handle, int count, struct field_value *values) {
   BEGIN_DEVICE(handle);
@@ -357,42 +428,70 @@ EXPORT int nvmlDeviceGetTotalEccErrors(void *handle, int kind, int counter, uint
   return leave(SUCCESS);
 }
 
+#if RELEASE >= 470
 EXPORT int nvmlDeviceGetRemappedRows(void *handle, uint32_t *correctable, uint32_t *uncorrectable,
                                      uint32_t *pending, uint32_t *failure) {
   BEGIN_DEVICE(handle);
+  if (device->retired >= 0 || child((int)(device - now.devices), 0) != NO_DEVICE) return leave(NOT_SUPPORTED);
   *correctable = device->remapped[0], *uncorrectable = device->remapped[1];
   *pending = device->remapped[2], *failure = device->remapped[3];
   return leave(SUCCESS);
 }
+#endif
 
-EXPORT int nvmlDeviceGetCurrentClocksEventReasons(void *handle, uint64_t *reasons) {
+EXPORT int nvmlDeviceGetRetiredPagesPendingStatus(void *handle, unsigned *pending) {
+  BEGIN_DEVICE(handle);
+  if (device->retired < 0) return leave(NOT_SUPPORTED);
+  *pending = (unsigned)device->retired;
+  return leave(SUCCESS);
+}
+
+EXPORT int nvmlDeviceGetCurrentClocksThrottleReasons(void *handle, unsigned long long *reasons) {
   BEGIN_DEVICE(handle);
   *reasons = device->clocks;
   return leave(SUCCESS);
 }
+
+#if RELEASE >= 535
+EXPORT int nvmlDeviceGetCurrentClocksEventReasons(void *handle, unsigned long long *reasons) {
+  BEGIN_DEVICE(handle);
+  *reasons = device->clocks;
+  return leave(SUCCESS);
+}
+#endif
 
 /* ---- events --------------------------------------------------------------------------------------- */
 
 EXPORT int nvmlEventSetCreate(struct event_set **set) {
   BEGIN(NULL);
   *set = calloc(1, sizeof **set);
-  return leave(*set ? SUCCESS : 20);
+  if (!*set) return leave(20);
+  char path[512];
+  snprintf(path, sizeof path, "%s", getenv("NVML_DOUBLE_STATE") ? getenv("NVML_DOUBLE_STATE") : "/");
+  (*set)->session = session;
+  (*set)->news = inotify_init1(IN_NONBLOCK | IN_CLOEXEC);
+  inotify_add_watch((*set)->news, dirname(path), IN_MOVED_TO | IN_DELETE | IN_CLOSE_WRITE);
+  return leave(SUCCESS);
 }
 
 EXPORT int nvmlEventSetFree(struct event_set *set) {
+  int code = enter(__func__, NULL);
+  if (set->waiting || set->session != session) abort(); /* the real one frees it twice, or under the waiter */
+  close(set->news);
   free(set);
-  return SUCCESS;
+  return leave(code);
 }
 
 EXPORT int nvmlDeviceGetSupportedEventTypes(void *handle, uint64_t *types) {
   BEGIN_DEVICE(handle);
-  *types = device->parent == NO_DEVICE ? EVENT_XID : 0;
+  *types = device->events;
   return leave(SUCCESS);
 }
 
 EXPORT int nvmlDeviceRegisterEvents(void *handle, uint64_t types, struct event_set *set) {
   BEGIN_DEVICE(handle);
-  if (types & ~(uint64_t)EVENT_XID) return leave(NOT_SUPPORTED);
+  if (set->session != session) abort();
+  if (types & ~device->events) return leave(NOT_SUPPORTED);
   long slot = (struct slot *)handle - slots;
   set->registered[slot] = 1;
   for (int i = 0; i < now.xid_count; i++) /* what was before is never delivered */
@@ -400,6 +499,7 @@ EXPORT int nvmlDeviceRegisterEvents(void *handle, uint64_t types, struct event_s
   return leave(SUCCESS);
 }
 
+#if RELEASE >= 470
 static int event_take(struct event_set *set, struct event_data *data) {
   for (int i = 0; i < now.xid_count; i++) {
     const struct xid *xid = &now.xids[i];
@@ -407,20 +507,42 @@ static int event_take(struct event_set *set, struct event_data *data) {
       if (!set->registered[slot] || strcmp(slots[slot].uuid, xid->uuid)) continue;
       if (xid->sequence <= set->seen[slot]) continue;
       set->seen[slot] = xid->sequence;
-      *data = (struct event_data){&slots[slot], EVENT_XID, xid->code, NO_INSTANCE, NO_INSTANCE};
+      *data = (struct event_data){&slots[slot], EVENT_XID, xid->code, xid->gpu_instance,
+                                  xid->compute_instance};
       return 1;
     }
   }
   return 0;
 }
 
-EXPORT int nvmlEventSetWait_v2(struct event_set *set, struct event_data *data, unsigned milliseconds) {
-  double until = monotonic() + milliseconds / 1e3;
-  for (;;) {
-    BEGIN(NULL);
-    if (event_take(set, data)) return leave(SUCCESS);
-    leave(SUCCESS);
-    if (monotonic() >= until) return TIMEOUT;
-    usleep(10000);
-  }
+static int event_look(struct event_set *set, struct event_data *data) {
+  int code = enter("nvmlEventSetWait_v2", NULL); /* held here by `hang`: without the lock, as all are */
+  if (code) return leave(code);
+  if (set->session != session) abort();
+  if (epoch != now.epoch) return leave(UNKNOWN);
+  return leave(event_take(set, data) ? SUCCESS : TIMEOUT);
 }
+
+static void waits(struct event_set *set, int by) {
+  pthread_mutex_lock(&lock);
+  set->waiting += by, waiting += by;
+  pthread_mutex_unlock(&lock);
+}
+
+/* Sleeps as the real one does, in poll: a thread that waits costs nothing. */
+static void event_sleep(const struct event_set *set, double seconds) {
+  char news[1024];
+  struct pollfd watched = {.fd = set->news, .events = POLLIN};
+  poll(&watched, 1, set->news < 0 && seconds > 0.01 ? 10 : (int)(seconds * 1e3) + 1);
+  while (read(set->news, news, sizeof news) > 0) continue;
+}
+
+EXPORT int nvmlEventSetWait_v2(struct event_set *set, struct event_data *data, unsigned milliseconds) {
+  double until = monotonic() + milliseconds / 1e3, left = 0;
+  int code;
+  waits(set, 1);
+  while ((code = event_look(set, data)) == TIMEOUT && (left = until - monotonic()) > 0) event_sleep(set, left);
+  waits(set, -1);
+  return code;
+}
+#endif

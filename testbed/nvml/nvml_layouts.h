@@ -38,6 +38,17 @@ struct process_info {
   uint64_t used;
   uint32_t gpu_instance, compute_instance;
 };
+struct process_info_535 { /* _v3 in 535.43 to 535.86 alone */
+  uint32_t pid;
+  uint64_t used;
+  uint32_t gpu_instance, compute_instance;
+  uint64_t protected_used;
+};
+struct process_sample {
+  uint32_t pid;
+  uint64_t taken;
+  uint32_t sm, memory, encoder, decoder;
+};
 struct field_value {
   uint32_t field, scope;
   int64_t timestamp, latency;

@@ -10,14 +10,18 @@
  *   epoch NUMBER                     another driver than before: who initialised earlier gets 999
  *   race TIMES                       so many fill calls of process lists per process find the array too small
  *   print TEXT                       every nvmlInitWithFlags writes this line to stdout
- *   xid UUID CODE SEQ                delivered once through nvmlEventSetWait_v2; SEQ grows through the file
+ *   xid UUID CODE SEQ [GI CI]        delivered once through nvmlEventSetWait_v2; SEQ grows through the file
  *   gpu UUID                         begins a GPU; what follows is about it
  *   mig UUID GI CI                   begins a MIG device of the last GPU
  *     name TEXT   minor N   pci ID   memory TOTAL USED   utilization GPU MEMORY
  *     recovery N                     field 230; -1: this driver has no such field
  *     ecc VOLATILE AGGREGATE         uncorrected errors
  *     remapped CORRECTABLE UNCORRECTABLE PENDING FAILURE     clocks MASK
- *     process PID USED|none   mps PID USED|none   graphics PID USED|none
+ *     retired PENDING                pages that wait for retirement; -1, the default: has rows instead
+ *     events MASK                    the types that can be registered (default 8, Xids; MIG devices have none)
+ *     process PID USED|none [GI CI]  mps, graphics: likewise; the instances are the device's own unless given
+ *     sample PID PERCENT AGE         a process that kept the multiprocessors busy AGE seconds before the line
+ *                                    is read; several lines of one pid are several samples
  *     return, hang                   as above, for calls on this device alone
  */
 #ifndef NVML_STATE_H
@@ -27,6 +31,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include "nvml_layouts.h"
 
@@ -38,6 +43,8 @@ struct device {
   uint32_t gpu_instance, compute_instance;
   uint64_t total, used, ecc[2], clocks;
   uint32_t utilization[2], remapped[4];
+  int retired;
+  uint64_t events;
 };
 
 enum list { COMPUTE, MPS, GRAPHICS };
@@ -45,8 +52,14 @@ enum list { COMPUTE, MPS, GRAPHICS };
 struct process {
   int device;
   enum list list;
-  uint32_t pid;
+  uint32_t pid, gpu_instance, compute_instance;
   uint64_t used;
+};
+
+struct sample {
+  int device;
+  uint32_t pid, percent;
+  uint64_t taken; /* microseconds since 1970 */
 };
 
 struct rule {
@@ -59,6 +72,7 @@ struct rule {
 struct xid {
   char uuid[96];
   uint64_t code, sequence;
+  uint32_t gpu_instance, compute_instance;
 };
 
 struct state {
@@ -66,9 +80,10 @@ struct state {
   int cuda, init, epoch, race;
   struct device *devices;
   struct process *processes;
+  struct sample *samples;
   struct rule *rules;
   struct xid *xids;
-  int device_count, process_count, rule_count, xid_count;
+  int device_count, process_count, sample_count, rule_count, xid_count;
 };
 
 static void *grown(void *array, int count, size_t size) {
@@ -82,7 +97,8 @@ static void *grown(void *array, int count, size_t size) {
 static void device_begin(struct state *state, const char *uuid, int parent) {
   state->devices = grown(state->devices, state->device_count, sizeof *state->devices);
   struct device *device = &state->devices[state->device_count++];
-  *device = (struct device){.parent = parent, .minor = state->device_count - 1};
+  *device = (struct device){.parent = parent, .minor = state->device_count - 1, .retired = -1};
+  device->events = parent == NO_DEVICE ? EVENT_XID : 0;
   device->gpu_instance = device->compute_instance = NO_INSTANCE;
   snprintf(device->uuid, sizeof device->uuid, "%s", uuid);
   snprintf(device->name, sizeof device->name, "NVIDIA Double");
@@ -90,16 +106,30 @@ static void device_begin(struct state *state, const char *uuid, int parent) {
 }
 
 static void process_add(struct state *state, enum list list, const char *rest) {
-  unsigned pid = 0;
+  const struct device *device = &state->devices[state->device_count - 1];
+  unsigned pid = 0, gpu_instance = device->gpu_instance, compute_instance = device->compute_instance;
   char used[32] = "none";
-  sscanf(rest, "%u %31s", &pid, used);
+  sscanf(rest, "%u %31s %u %u", &pid, used, &gpu_instance, &compute_instance);
   state->processes = grown(state->processes, state->process_count, sizeof *state->processes);
   state->processes[state->process_count++] = (struct process){
       .device = state->device_count - 1,
       .list = list,
       .pid = pid,
+      .gpu_instance = gpu_instance,
+      .compute_instance = compute_instance,
       .used = strcmp(used, "none") ? strtoull(used, NULL, 10) : NOT_AVAILABLE,
   };
+}
+
+static void sample_add(struct state *state, const char *rest) {
+  struct timespec at;
+  clock_gettime(CLOCK_REALTIME, &at);
+  struct sample sample = {.device = state->device_count - 1};
+  double age = 0;
+  sscanf(rest, "%u %u %lf", &sample.pid, &sample.percent, &age);
+  sample.taken = (uint64_t)at.tv_sec * 1000000 + (uint64_t)at.tv_nsec / 1000 - (uint64_t)(age * 1e6);
+  state->samples = grown(state->samples, state->sample_count, sizeof *state->samples);
+  state->samples[state->sample_count++] = sample;
 }
 
 static void rule_add(struct state *state, int hang, const char *rest) {
@@ -123,6 +153,8 @@ static void device_line(struct device *device, const char *word, const char *res
   if (!strcmp(word, "remapped"))
     sscanf(rest, "%u %u %u %u", &device->remapped[0], &device->remapped[1], &device->remapped[2],
            &device->remapped[3]);
+  if (!strcmp(word, "retired")) device->retired = atoi(rest);
+  if (!strcmp(word, "events")) device->events = strtoull(rest, NULL, 0);
   if (!strcmp(word, "clocks")) device->clocks = strtoull(rest, NULL, 0);
 }
 
@@ -145,7 +177,9 @@ static void state_line(struct state *state, const char *word, const char *rest) 
   if (!strcmp(word, "xid")) {
     state->xids = grown(state->xids, state->xid_count, sizeof *state->xids);
     struct xid *xid = &state->xids[state->xid_count++];
-    sscanf(rest, "%95s %lu %lu", xid->uuid, &xid->code, &xid->sequence);
+    xid->gpu_instance = xid->compute_instance = NO_INSTANCE;
+    sscanf(rest, "%95s %lu %lu %u %u", xid->uuid, &xid->code, &xid->sequence, &xid->gpu_instance,
+           &xid->compute_instance);
   }
   if (!strcmp(word, "mig") && state->device_count) {
     char uuid[96] = "";
@@ -159,12 +193,14 @@ static void state_line(struct state *state, const char *word, const char *rest) 
   if (!strcmp(word, "process")) process_add(state, COMPUTE, rest);
   if (!strcmp(word, "mps")) process_add(state, MPS, rest);
   if (!strcmp(word, "graphics")) process_add(state, GRAPHICS, rest);
+  if (!strcmp(word, "sample")) sample_add(state, rest);
   device_line(&state->devices[state->device_count - 1], word, rest);
 }
 
 /* Replaces *state by what the file at path says; an absent file is a machine without GPUs. */
 static void state_read(struct state *state, const char *path) {
-  free(state->devices), free(state->processes), free(state->rules), free(state->xids);
+  free(state->devices), free(state->processes), free(state->samples), free(state->rules);
+  free(state->xids);
   *state = (struct state){.driver = "570.86.15", .cuda = 12080};
   FILE *file = path ? fopen(path, "re") : NULL;
   if (!file) return;

@@ -25,7 +25,7 @@ from probe.facts.findings import Finding
 from probe.facts.gates import Gate
 from probe.facts.instants import Instant
 from probe.facts.models import IndexEntry, ModelConfig, ModelState, ModelVersion
-from probe.facts.nvml import NvmlReading, NvmlState
+from probe.facts.nvml import NvmlReading, NvmlState, Xid
 from probe.facts.processes import Exit, Process, ProcessId, ProcessReading, Server, Stub
 from probe.facts.status import Snapshot
 from probe.facts.triton import CallFailure, Failure, Inquiry, InquiryReading, TritonReading
@@ -117,6 +117,7 @@ class Stage:
     watched: frozenset[ProcessId] = frozenset()
     closed: set[str] = field(default_factory=set)
     on_exit: Callable[[Exit], None] | None = None
+    on_xid: Callable[[Xid], None] | None = None
     orders: list[tuple[str, str]] = field(default_factory=list)
     """``load`` or ``reload``, and of which model."""
     obey: Callable[[str, str], Awaitable[CallFailure | None]] | None = None
@@ -143,6 +144,11 @@ class Stage:
         if self.server is not None and self.server.process.id == gone:
             self.server, self.up = None, False
         told(Exit(gone, self.clock(), status))
+
+    def xid(self, uuid: str, code: int) -> None:
+        """Have the driver report an Xid, at once."""
+        assert self.on_xid is not None, "nobody listens"
+        self.on_xid(Xid(self.clock(), uuid, code))
 
     def met(self, name: str) -> None:
         """One blocking look with this eye."""
@@ -266,9 +272,11 @@ class NvmlDouble:
         """One look."""
         await self._stage.asked("nvml")
         told = self._stage.nvml or NvmlReading(START, NvmlState.NO_LIBRARY, "no library")
-        return NvmlReading(
-            self._stage.clock(), told.state, told.detail, driver_version=told.driver_version, gpus=told.gpus
-        )
+        return msgspec.structs.replace(told, observed=self._stage.clock())
+
+    def listen(self, on_xid: Callable[[Xid], None]) -> None:
+        """Have the stage tell."""
+        self._stage.on_xid = on_xid
 
     async def close(self) -> None:
         """Let go, unless this hangs too."""

@@ -6,6 +6,7 @@ import asyncio
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
 
 import msgspec
 import pytest
@@ -17,6 +18,8 @@ from probe.facts.gates import Gate
 from probe.facts.processes import ProcessId, ProcessReading
 from probe.kits.clocks import now
 from probe.settings import Settings
+from probe.sources.nvml.source import NvmlSource
+from testbed.nvml.double import FOREVER, GpuState, NvmlDouble, Xid
 from tests.engine.doubles import ContainerDouble, ProcessDouble, Stage
 
 
@@ -123,4 +126,38 @@ async def test_a_look_that_blocks_is_an_error_of_its_source_by_name(released: th
     assert error is not None
     assert error.startswith("read-container has not come back for ")
     looking.cancel()
+    await engine.close()
+
+
+async def test_an_xid_reaches_the_book_while_the_driver_holds_a_look(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The real source, helper and binding: who waits for events does not wait for questions."""
+    double = NvmlDouble(tmp_path)
+    for name, value in double.environment.items():
+        monkeypatch.setenv(name, value)
+    double.set(gpus=[GpuState(uuid="GPU-1")])
+    source = NvmlSource()
+    eyes = msgspec.structs.replace(Stage(clock=now).eyes(), nvml=source)
+    engine = Engine(Settings(interval=0.2), eyes, "1", clock=now)
+    tasks = [asyncio.create_task(work()) for _, work in engine.tasks()]
+
+    def told() -> bool:
+        last = engine.book.evidence.last
+        return last is not None and last.xids_told is True
+
+    await until(told)
+    hang = {"nvmlDeviceGetMemoryInfo": FOREVER}
+    double.set(gpus=[GpuState(uuid="GPU-1", hang=hang)])
+
+    def held() -> bool:
+        return source._request is not None and source._request.age > 0.5
+
+    await until(held)
+    double.set(gpus=[GpuState(uuid="GPU-1", hang=hang)], xids=[Xid("GPU-1", 79, 1)])
+    await until(lambda: 79 in engine.book.gpus.of("GPU-1"))
+    assert held()
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
     await engine.close()

@@ -10,9 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from probe.facts.nvml import Gpu, GpuProcess, NvmlState
+from probe.facts.nvml import Gpu, GpuBusy, GpuProcess, NvmlState
 from probe.sources.nvml.source import NvmlSource
-from testbed.nvml.double import EVERY, FOREVER, GpuState, MigState, NvmlDouble, ProcessState
+from testbed.nvml.double import EVERY, FOREVER, GpuState, MigState, NvmlDouble, ProcessState, SampleState
+from tests.sources.nvml_looks import only
 
 COMPUTE_V3 = "nvmlDeviceGetComputeRunningProcesses_v3"
 COMPUTE_V2 = "nvmlDeviceGetComputeRunningProcesses_v2"
@@ -21,28 +22,11 @@ MPS_V2 = "nvmlDeviceGetMPSComputeRunningProcesses_v2"
 
 
 @pytest.fixture
-def double(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> NvmlDouble:
-    """Lend an NVML that the source's helper finds."""
-    double = NvmlDouble(tmp_path)
-    for name, value in double.environment.items():
-        monkeypatch.setenv(name, value)
-    return double
-
-
-@pytest.fixture
 async def source() -> AsyncIterator[NvmlSource]:
     """Lend a source that waits patiently."""
     source = NvmlSource(deadline=20)
     yield source
     await source.close()
-
-
-async def only(source: NvmlSource) -> Gpu:
-    """Look once at a machine with one GPU."""
-    reading = await source.look()
-    assert reading.state is NvmlState.OK, reading
-    (gpu,) = reading.gpus
-    return gpu
 
 
 async def test_without_the_library_there_is_no_library(
@@ -82,11 +66,21 @@ async def test_without_the_binding_there_is_no_library() -> None:
 async def test_a_refusal_is_told_by_its_code_and_ends_when_nvml_recovers(
     source: NvmlSource, double: NvmlDouble, code: int, state: NvmlState
 ) -> None:
-    """At initialisation and in the middle of life, then the next look finds the GPUs again."""
+    """At initialisation; then the next look finds the GPUs."""
     gpu = GpuState(uuid="GPU-1")
     double.set(init_code=code, gpus=[gpu])
     refused = await source.look()
     assert (refused.state, refused.code, refused.gpus) == (state, code, ())
+    double.set(gpus=[gpu])
+    assert (await only(source)).uuid == "GPU-1"
+
+
+@pytest.mark.parametrize(("code", "state"), [(15, NvmlState.ERROR), (999, NvmlState.UNKNOWN_ERROR)])
+async def test_a_refusal_in_the_middle_of_life_is_told_and_ends_when_nvml_recovers(
+    source: NvmlSource, double: NvmlDouble, code: int, state: NvmlState
+) -> None:
+    """The session is begun anew, and the GPUs are back."""
+    gpu = GpuState(uuid="GPU-1")
     double.set(gpus=[gpu])
     assert (await only(source)).uuid == "GPU-1"
     double.set(returns={EVERY: code}, gpus=[gpu])
@@ -97,7 +91,7 @@ async def test_a_refusal_is_told_by_its_code_and_ends_when_nvml_recovers(
 
 
 async def test_a_healthy_gpu_is_told_whole(source: NvmlSource, double: NvmlDouble) -> None:
-    """Identity, memory, recovery action, processes and the driver's version."""
+    """Identity, memory, recovery action, processes, health and the driver's version."""
     gpu = GpuState(
         uuid="GPU-1",
         name="NVIDIA H100 80GB HBM3",
@@ -105,6 +99,10 @@ async def test_a_healthy_gpu_is_told_whole(source: NvmlSource, double: NvmlDoubl
         memory_total_bytes=1000,
         memory_used_bytes=400,
         processes=[ProcessState(11, 300)],
+        samples=[SampleState(11, 40)],
+        ecc=(1, 2),
+        remapped=(0, 1, 1, 0),
+        clocks=4,
     )
     double.set(gpus=[gpu], driver="580.65.06")
     reading = await source.look()
@@ -118,6 +116,12 @@ async def test_a_healthy_gpu_is_told_whole(source: NvmlSource, double: NvmlDoubl
             memory_used_bytes=400,
             recovery_action="none",
             processes=(GpuProcess(11, 300),),
+            busy=(GpuBusy(11, 40.0),),
+            ecc_uncorrected=1,
+            ecc_uncorrected_ever=2,
+            rows_pending=True,
+            rows_failed=False,
+            clock_reasons=("sw_power_cap",),
         ),
     )
 
@@ -265,11 +269,14 @@ async def test_a_process_is_told_once_with_its_most_memory(source: NvmlSource, d
 
 
 async def test_the_drivers_longest_list_comes_through(source: NvmlSource, double: NvmlDouble) -> None:
-    """950 processes on each of eight GPUs."""
-    processes = [ProcessState(pid, pid << 30) for pid in range(1, 951)]
-    double.set(gpus=[GpuState(uuid=f"GPU-{n}", processes=processes) for n in range(8)])
+    """950 processes on each of sixteen GPUs, all busy, by the longest pids that there are."""
+    pids = range(4_000_000_000, 4_000_000_950)
+    processes = [ProcessState(pid, pid << 30) for pid in pids]
+    samples = [SampleState(pid, percent) for pid in pids for percent in (10, 11, 11)]
+    double.set(gpus=[GpuState(uuid=f"GPU-{n}", processes=processes, samples=samples) for n in range(16)])
     reading = await source.look()
-    assert [len(gpu.processes or ()) for gpu in reading.gpus] == [950] * 8
+    assert [len(gpu.processes or ()) for gpu in reading.gpus] == [950] * 16
+    assert [len(gpu.busy or ()) for gpu in reading.gpus] == [950] * 16
 
 
 @pytest.mark.parametrize(("races", "told"), [(1, (GpuProcess(1, 5),)), (4, None)])

@@ -8,29 +8,26 @@ import os
 import signal
 import sys
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from pathlib import Path
 from types import SimpleNamespace
 
 import psutil
 import pytest
 
-from probe.facts.nvml import NvmlReading, NvmlState
+from probe.facts.nvml import NvmlState
 from probe.sources.nvml.process import LONGEST_LINE
 from probe.sources.nvml.source import NvmlSource
 from testbed.nvml.double import EVERY, FOREVER, GpuState, NvmlDouble
+from tests.sources.nvml_looks import helpers, look_until
 
 GPU = GpuState(uuid="GPU-1")
 
 
-@pytest.fixture
-def double(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> NvmlDouble:
-    """Lend an NVML with one GPU, that every helper started from here finds."""
-    double = NvmlDouble(tmp_path)
+@pytest.fixture(autouse=True)
+def one_gpu(double: NvmlDouble) -> None:
+    """Give the double a GPU."""
     double.set(gpus=[GPU])
-    for name, value in double.environment.items():
-        monkeypatch.setenv(name, value)
-    return double
 
 
 @pytest.fixture
@@ -41,27 +38,6 @@ async def source(double: NvmlDouble) -> AsyncIterator[NvmlSource]:
     await look_until(source, lambda reading: reading.state is NvmlState.OK)
     yield source
     await source.close()
-
-
-async def look_until(
-    source: NvmlSource, wanted: Callable[[NvmlReading], bool], seconds: float = 20.0
-) -> NvmlReading:
-    """Look until a reading is as wanted; fails with the last one when time is up."""
-    ends = time.monotonic() + seconds
-    while not wanted(reading := await source.look()):
-        assert time.monotonic() < ends, reading
-        await asyncio.sleep(0.02)
-    return reading
-
-
-def helpers() -> list[int]:
-    """Tell the pids of this process's living NVML helpers."""
-    children = psutil.Process().children()
-    return [
-        each.pid
-        for each in children
-        if each.status() != psutil.STATUS_ZOMBIE and "probe.sources.nvml.helper" in each.cmdline()
-    ]
 
 
 async def test_no_helper_runs_before_the_first_look(double: NvmlDouble) -> None:
@@ -212,6 +188,8 @@ SCRIPTS = {
     "not UTF-8": "sys.stdin.readline(); sys.stdout.buffer.write(b'\\xff\\xfe\\n')",
     "another shape": "sys.stdin.readline(); print('[1, 2]')",
     "wrong types": 'sys.stdin.readline(); print(\'{"id": 1, "gpus": [{"uuid": 5}]}\')',
+    "an Xid without a code": 'sys.stdin.readline(); print(\'{"xid": {"uuid": "GPU-1"}}\')',
+    "an Xid of no shape": "sys.stdin.readline(); print('{\"xid\": 79}')",
     "another request's answer": "sys.stdin.readline(); print('{\"id\": 77}')",
     "too deep": "sys.stdin.readline(); print('[' * 100000)",
     "no end of line": f"sys.stdin.readline(); sys.stdout.write('x' * {LONGEST_LINE + 70000})",

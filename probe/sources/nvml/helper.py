@@ -1,7 +1,11 @@
 """The process that talks to NVML: a request a line on stdin, an answer a line on stdout, both JSON.
 
-A request is ``{"id": N}``.  The answer repeats the id and adds what :meth:`Session.look` says.  Nothing
-that NVML does ends this process; the end of stdin or of the parent does.  It imports only pynvml and the
+A request is ``{"id": N}``.  The answer repeats the id and adds what :meth:`Session.look` says.  Between
+answers, and while one is not found, each Xid comes at once in a line of its own, ``{"xid": {…}}``, with the
+fields of ``probe.facts.nvml.Xid`` but its moment.
+
+The end of stdin or of the parent ends this process; nothing that NVML says does, but a session that broke
+and can not be left, because the thread that waits for Xids hangs in it.  It imports only pynvml and the
 lightest of the standard library, so that it stays small.
 """
 
@@ -12,23 +16,44 @@ import json
 import os
 import signal
 import sys
+import threading
 from typing import Any
 
 from probe.sources.nvml.session import Session
 
 _PR_SET_PDEATHSIG = 1
+HELD = 3
+"""The exit status where a session could not be left."""
+
 _BAD_REQUEST = {"id": 0, "detail": 'the request is not {"id": NUMBER}'}
+
+
+class Lines:
+    """The way to the daemon.  A line goes out whole, from whichever thread."""
+
+    def __init__(self, descriptor: int) -> None:
+        self._file = os.fdopen(descriptor, "wb")
+        self._lock = threading.Lock()
+
+    def write(self, message: dict[str, Any]) -> None:
+        """Write one; raises OSError where nobody reads any more."""
+        line = json.dumps(message, separators=(",", ":")).encode() + b"\n"
+        with self._lock:
+            self._file.write(line)
+            self._file.flush()
 
 
 def main(parent: int | None = None) -> None:
     """Answer until stdin ends.  ``parent`` is the process without which this one must not live on."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the daemon's business
     _die_with_parent(parent)
-    session = Session()
-    with os.fdopen(_reserved_stdout(), "wb") as answers:
-        for line in sys.stdin.buffer:
-            answers.write(json.dumps(answer(session, line)).encode() + b"\n")
-            answers.flush()
+    lines = Lines(_reserved_stdout())
+    session = Session(lambda xid: lines.write({"xid": xid}))
+    for line in sys.stdin.buffer:
+        lines.write(answer(session, line))
+        if not session.settle():
+            os._exit(HELD)
+    os._exit(0)  # without tidying up: a thread may be inside the library that would be torn down
 
 
 def answer(session: Session, line: bytes) -> dict[str, Any]:

@@ -8,7 +8,7 @@ import subprocess
 from collections.abc import Callable, Mapping, Sequence
 
 LONGEST_LINE = 4 << 20
-"""Bytes.  Eight GPUs with the driver's limit of 950 processes each come to a tenth of it."""
+"""Bytes.  Sixteen GPUs with the driver's limit of 950 processes each, all busy, come to a third of it."""
 
 ENDED = "ended"
 """Why there are no more lines when it was the child itself that ended."""

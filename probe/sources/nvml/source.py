@@ -6,13 +6,13 @@ import asyncio
 import os
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import msgspec
 
 import probe
-from probe.facts.nvml import Gpu, NvmlReading, NvmlState
+from probe.facts.nvml import Gpu, NvmlReading, NvmlState, Xid
 from probe.kits.clocks import now
 from probe.sources.nvml.process import ENDED, LineProcess
 
@@ -28,14 +28,26 @@ _LONGEST_PAUSE_SECONDS = 60.0
 _LEAVE_SECONDS = 0.2
 
 
-class _Answer(msgspec.Struct, frozen=True):
-    """A line of the helper; ``gpus`` is None where NVML as a whole refused."""
+class _Xid(msgspec.Struct, frozen=True):
+    uuid: str
+    code: int
+    gpu_instance: int | None = None
+    compute_instance: int | None = None
 
-    id: int
+
+class _Line(msgspec.Struct, frozen=True):
+    """A line of the helper: an Xid that nobody asked for, or an answer.
+
+    ``gpus`` of an answer is None where NVML as a whole refused.
+    """
+
+    id: int | None = None
+    xid: _Xid | None = None
     driver_version: str | None = None
     gpus: tuple[Gpu, ...] | None = None
     code: int | None = None
     detail: str = ""
+    xids_told: bool | None = None
 
 
 class _Request:
@@ -44,7 +56,7 @@ class _Request:
     def __init__(self, number: int) -> None:
         self.number = number
         self.since = time.monotonic()
-        self.done: asyncio.Future[_Answer | None] = asyncio.get_running_loop().create_future()
+        self.done: asyncio.Future[_Line | None] = asyncio.get_running_loop().create_future()
 
     @property
     def age(self) -> float:
@@ -77,6 +89,14 @@ class NvmlSource:
         self._pause = _FIRST_PAUSE_SECONDS
         self._start_at = 0.0
         self._closed = False
+        self._on_xid: Callable[[Xid], None] | None = None
+
+    def listen(self, on_xid: Callable[[Xid], None]) -> None:
+        """Have each Xid told from now on, in the loop, at once and also while a look waits or hangs.
+
+        They come while there is a helper, so from the first look on; the driver keeps none for later.
+        """
+        self._on_xid = on_xid
 
     @property
     def pid(self) -> int | None:
@@ -141,22 +161,29 @@ class NvmlSource:
         return True
 
     def _take(self, line: bytes) -> None:
-        """Match a line with the request; an answer later than the deadline only ends the waiting."""
+        """Pass on an Xid, or match an answer with the request; a late one only ends the waiting."""
         request = self._request
         try:
-            answer = _decoder.decode(line)
+            said = _decoder.decode(line)
         except (msgspec.DecodeError, RecursionError) as error:
-            answer = None
             self._end_process(f"answered garbage: {error}")
-        if answer is None:
             return
-        if request is None or answer.id != request.number:
+        if said.xid is not None:
+            self._tell(said.xid)
+            return
+        if request is None or said.id != request.number:
             self._end_process("answered what was not asked")
             return
         self._request = None
         self._hung_since = None
         self._pause = _FIRST_PAUSE_SECONDS
-        request.done.set_result(answer)
+        request.done.set_result(said)
+
+    def _tell(self, xid: _Xid) -> None:
+        if self._on_xid is not None:
+            told = Xid(now(), xid.uuid, xid.code, xid.gpu_instance, xid.compute_instance)
+            # In a turn of its own: what a listener raises must not cost the lines that came with this one.
+            asyncio.get_running_loop().call_soon(self._on_xid, told)
 
     def _end_process(self, why: str) -> None:
         if self._process is not None:
@@ -187,15 +214,19 @@ class NvmlSource:
         return NvmlReading(observed=now(), state=NvmlState.ERROR, detail=detail)
 
 
-_decoder = msgspec.json.Decoder(_Answer)
+_decoder = msgspec.json.Decoder(_Line)
 
 
-def _reading(answer: _Answer) -> NvmlReading:
+def _reading(answer: _Line) -> NvmlReading:
     if answer.gpus is None:
         state = _STATES.get(answer.code or 0, NvmlState.ERROR)
         return NvmlReading(observed=now(), state=state, detail=answer.detail, code=answer.code)
     return NvmlReading(
-        observed=now(), state=NvmlState.OK, driver_version=answer.driver_version, gpus=answer.gpus
+        observed=now(),
+        state=NvmlState.OK,
+        driver_version=answer.driver_version,
+        gpus=answer.gpus,
+        xids_told=answer.xids_told,
     )
 
 

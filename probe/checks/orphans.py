@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from probe.checks.observation import Observation
-from probe.checks.verdicts import gpu_use
+from probe.checks.outside import gpu_use
 from probe.facts.findings import Claim, Subject, SubjectKind
 from probe.facts.instants import Instant
 from probe.facts.placement import EvidenceMode

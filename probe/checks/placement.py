@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from probe.checks.expectations import Expectation, declared, expectation, is_explicit
 from probe.checks.observation import Observation
-from probe.checks.verdicts import Expectation, declared, expectation, is_explicit, placement_of
+from probe.checks.verdicts import placement_of
 from probe.facts.findings import Claim, Subject, SubjectKind
 from probe.facts.instants import Instant
 from probe.facts.models import InstanceKind, ModelConfig

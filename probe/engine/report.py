@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from probe.checks.observation import Observation
+from probe.checks.outside import gpu_use
 from probe.checks.stubs import believed_deaths
-from probe.checks.verdicts import gpu_use, placement_of
+from probe.checks.verdicts import placement_of
 from probe.facts.canaries import CanaryOutcome
 from probe.facts.container import ContainerReading, Limit
 from probe.facts.models import ModelState

@@ -42,6 +42,15 @@ class Verdict(enum.StrEnum):
     UNKNOWN = "unknown"
 
 
+class Observed(msgspec.Struct, frozen=True):
+    """Where a model was found; ``why`` is evidence in sentences."""
+
+    verdict: Verdict
+    gpus: tuple[str, ...]
+    gpu_memory_bytes: int | None
+    why: tuple[str, ...]
+
+
 class Expected(enum.StrEnum):
     """Where policy wants it to run."""
 

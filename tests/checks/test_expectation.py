@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from probe.checks.expectations import declared, expectation, is_explicit
 from probe.checks.placement import judge
-from probe.checks.verdicts import declared, expectation, is_explicit
 from probe.facts.models import InstanceGroup, InstanceKind, ModelConfig
 from probe.settings import Policy, Settings
 from probe.settings.schema import ModelPlacement, PlacementSettings

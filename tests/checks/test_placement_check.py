@@ -6,8 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from probe.checks.outside import gpu_use
 from probe.checks.placement import judge
-from probe.checks.verdicts import gpu_use, placement_of
+from probe.checks.verdicts import placement_of
 from probe.facts.models import DeviceMemory, InstanceKind, ModelState
 from probe.facts.nvml import Gpu, NvmlState
 from probe.facts.placement import Placement, Verdict

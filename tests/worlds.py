@@ -100,13 +100,18 @@ def server(
     start: int | None = None,
     state: ProcessState = ProcessState.SLEEPING,
     minors: tuple[int, ...] | None = (),
+    visible: tuple[str, ...] | None = None,
     frozen: str = "",
 ) -> Server:
-    """A tritonserver with these command line options; ``minors``: the GPUs whose device nodes it has."""
+    """A tritonserver with these command line options; ``minors``: the GPUs whose device nodes it has.
+
+    ``visible`` are the UUIDs in its ``CUDA_VISIBLE_DEVICES``.
+    """
     return Server(
         process(pid, parent=1, name="tritonserver", state=state, start=start, frozen=frozen),
         ("tritonserver", "--model-repository=/models", *options),
         minors,
+        visible,
         root_readable=minors is not None,
     )
 
@@ -251,15 +256,31 @@ class World(msgspec.Struct, frozen=True):
 
     # What the probe sees next.  What is not given is as it was.
 
-    def scans(self, *, existing: Iterable[int] = (), others: int = 0) -> World:
-        """The processes of this world are scanned; ``others``: tritonservers that are not the watched one."""
+    def scans(
+        self,
+        *,
+        existing: Iterable[int] = (),
+        others: int = 0,
+        asked: Iterable[Process] = (),
+        initial: bool = False,
+        ticks: int | None = None,
+    ) -> World:
+        """The processes of this world are scanned; ``others``: tritonservers that are not the watched one.
+
+        ``existing`` and ``asked``: what is found by the pids that NVML listed; ``initial``: in the machine's first
+        pid namespace; ``ticks``: the moment as starts are counted.
+        """
+        found = tuple(asked)
         reading = ProcessReading(
             self.now,
             self.server,
             self.stubs,
             other_servers=others,
-            existing_pids=frozenset(existing),
+            existing_pids=frozenset(existing) | {each.id.pid for each in found},
+            asked=found,
             kept=tuple(each for each in self._below() if each.id in self.book.families.members),
+            initial_namespace=initial,
+            ticks=ticks,
             scanned=1 + len(self.stubs),
         )
         return self._after(self.book.with_processes(reading))

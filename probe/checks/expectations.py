@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
+from probe.checks import policies
 from probe.checks.observation import Observation
 from probe.facts.models import InstanceKind, ModelConfig
 from probe.facts.placement import Expected
@@ -19,6 +20,8 @@ _CPU_ONLY = frozenset(("openvino",))
 _MULTI_GPU = frozenset(("vllm", "tensorrtllm", "pytorch", "tensorflow"))
 """Backends whose KIND_MODEL groups choose GPUs themselves."""
 
+_TWO_ON_CPU = frozenset(("onnxruntime", "tensorflow"))
+
 OF_POLICY = {Policy.GPU: Expected.GPU, Policy.CPU: Expected.CPU, Policy.ANY: Expected.ANY}
 
 
@@ -33,17 +36,18 @@ class Expectation(msgspec.Struct, frozen=True):
 
 def expectation(seen: Observation, record: ModelRecord, config: ModelConfig) -> Expectation:
     """Where policy wants it: the model's own parameter, then the file's entry, then the default."""
-    placement = seen.settings.placement
-    own = (config.parameter("triton_probe.device") or "").casefold()
-    entry = placement.models.get(record.key.name)
-    if own in [each.value for each in Policy]:
-        policy, by = Policy(own), f"triton_probe.device: {own} in its config.pbtxt"
-    elif entry is not None and entry.device is not None:
-        policy, by = entry.device, f"placement.models.{record.key.name}.device: {entry.device.value}"
-    else:
-        policy, by = placement.default, named(placement.default)
     if config.ensemble:
         return Expectation(Expected.ANY, "an ensemble runs where its steps run")
+    default, said = seen.settings.placement.default, policies.entry(seen, config).device
+    if (own := policies.own_device(config)) is not None:
+        policy, by = own, f"{policies.DEVICE}: {own.value} in its config.pbtxt"
+    elif said is not None:
+        policy, by = said, f"placement.models.{record.key.name}.device: {said.value}"
+    elif default is Policy.AUTO and (gpus := policies.named_gpus(seen, config)) is not None:
+        # Who names GPUs for a model, and no device, means it to be on one.
+        return Expectation(Expected.GPU, gpus.by)
+    else:
+        policy, by = default, named(default)
     if policy is not Policy.AUTO:
         return Expectation(OF_POLICY[policy], by, indifferent=policy is Policy.ANY)
     return _automatic(seen, config)
@@ -90,10 +94,33 @@ def declared(config: ModelConfig) -> str | None:
 def is_explicit(config: ModelConfig) -> bool:
     """Whether its author wrote an instance_group.
 
-    A group that Triton made itself carries the bare model name; a written one is ``<model>_<n>`` or
-    named by its author (core, ``model_config_utils.cc``, ``NormalizeInstanceGroup``).
+    A group that Triton made itself carries the bare model name, and is the only one; a written one is
+    ``<model>_<n>`` or named by its author (core, ``model_config_utils.cc``, ``NormalizeInstanceGroup``).  One
+    whose author named it after the model can not be told from Triton's own.
     """
-    return bool(config.groups) and not all(group.name == config.key.name for group in config.groups)
+    return bool(config.groups) and [group.name for group in config.groups] != [config.key.name]
+
+
+def is_fallback_count(config: ModelConfig) -> bool:
+    """Whether Triton made it two CPU instances, as it does for these backends where it finds no GPU.
+
+    Core, ``model_config_utils.cc``: count 2 for KIND_CPU groups of onnxruntime and tensorflow without one.
+    """
+    instances = [(group.kind, group.count) for group in config.groups]
+    return config.backend in _TWO_ON_CPU and not is_explicit(config) and instances == [(InstanceKind.CPU, 2)]
+
+
+def declared_on_gpu(config: ModelConfig) -> int:
+    """How many of its instances may take a GPU, as the resolved configuration has it."""
+    if config.backend in GPU_WITHOUT_KIND_GPU:
+        return sum(group.instances for group in config.groups)
+    may = (InstanceKind.GPU, InstanceKind.MODEL)
+    return sum(group.instances for group in config.groups if group.kind in may)
+
+
+def is_mixed(config: ModelConfig) -> bool:
+    """Whether some of its instances are declared on a GPU and some on the CPU."""
+    return 0 < declared_on_gpu(config) < sum(group.instances for group in config.groups)
 
 
 def resolved_to_cpu(config: ModelConfig) -> bool:

@@ -6,8 +6,16 @@ Three things are told apart: *declared* (the resolved configuration), *expected*
 
 from __future__ import annotations
 
-from probe.checks import inside, outside
-from probe.checks.expectations import OF_POLICY, Expectation, declared, expectation, is_explicit
+from probe.checks import inside, outside, policies
+from probe.checks.expectations import (
+    OF_POLICY,
+    Expectation,
+    declared,
+    expectation,
+    is_explicit,
+    is_fallback_count,
+    resolved_to_cpu,
+)
 from probe.checks.observation import Observation
 from probe.facts.models import ModelConfig, ModelVersion
 from probe.facts.placement import Expected, Observed, Placement, Verdict
@@ -51,8 +59,29 @@ def placement_of(
         is_explicit(config),
         found.gpus,
         found.gpu_memory_bytes,
-        (*found.why, f"Expected: {wanted.by}."),
+        (*found.why, *words(seen, config, wanted)),
+        found.memory_bytes_by_gpu,
     )
+
+
+def words(seen: Observation, config: ModelConfig, wanted: Expectation) -> tuple[str, ...]:
+    """What to know of what is declared and expected, in sentences, the expectation last."""
+    said = [
+        f"{each.parameter} {each.value!r} is not obeyed: it is not {each.expected}."
+        for each in policies.mistakes(config)
+    ]
+    if is_fallback_count(config):
+        said.append(
+            f"Two CPU instances are what Triton makes of {config.backend} where it finds no usable GPU."
+        )
+    if resolved_to_cpu(config) and is_explicit(config) and seen.has_gpu:
+        said.append("An instance_group written without a kind looks like KIND_CPU where Triton found no GPU.")
+    if (allowed := policies.allowed_gpus(seen, config)) is not None:
+        said.append(f"It may run on {', '.join(allowed.gpus)} ({allowed.by}).")
+    least = policies.entry(seen, config).min_instances
+    if least is not None and wanted.expected is not Expected.GPU:
+        said.append(f"min_instances {least} means nothing: no GPU is expected.")
+    return (*said, f"Expected: {wanted.by}.")
 
 
 def observed(seen: Observation, record: ModelRecord, config: ModelConfig) -> Observed:

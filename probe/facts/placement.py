@@ -43,12 +43,18 @@ class Verdict(enum.StrEnum):
 
 
 class Observed(msgspec.Struct, frozen=True):
-    """Where a model was found; ``why`` is evidence in sentences."""
+    """Where a model was found; ``why`` is evidence in sentences.
+
+    ``memory_bytes_by_gpu``: bytes by GPU (or MIG device), without those of which no figure is known.  ``remedy``:
+    what would make an UNKNOWN known, empty where nothing better is known than for the evidence mode.
+    """
 
     verdict: Verdict
     gpus: tuple[str, ...]
     gpu_memory_bytes: int | None
     why: tuple[str, ...]
+    memory_bytes_by_gpu: dict[str, int] = {}
+    remedy: str = ""
 
 
 class Expected(enum.StrEnum):
@@ -69,3 +75,5 @@ class Placement(msgspec.Struct, frozen=True):
     gpus: tuple[str, ...]
     gpu_memory_bytes: int | None
     why: tuple[str, ...]
+    memory_bytes_by_gpu: dict[str, int] = {}
+    """Bytes by GPU (or MIG device), without those of which no figure is known."""

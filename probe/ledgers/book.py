@@ -16,6 +16,7 @@ from probe.facts.triton import InquiryReading, TritonReading
 from probe.ledgers.activity import Activity
 from probe.ledgers.canaries import CanariesLedger
 from probe.ledgers.evidence import EvidenceLedger
+from probe.ledgers.exercise import ExerciseLedger
 from probe.ledgers.families import FamiliesLedger
 from probe.ledgers.gpus import GpusLedger
 from probe.ledgers.kills import KillsLedger
@@ -33,6 +34,7 @@ class Book(msgspec.Struct, frozen=True):
     models: ModelsLedger = ModelsLedger()
     stubs: StubsLedger = StubsLedger()
     activity: Activity = Activity()
+    exercise: ExerciseLedger = ExerciseLedger()
     families: FamiliesLedger = FamiliesLedger()
     workers: WorkersLedger = WorkersLedger()
     orphans: OrphansLedger = OrphansLedger()
@@ -111,7 +113,10 @@ class Book(msgspec.Struct, frozen=True):
         """After more was learned of models."""
         stubs = self.stubs.with_models(models)
         workers = self.workers.settled(stubs, models)
-        return _of_this_load(msgspec.structs.replace(self, models=models, stubs=stubs, workers=workers))
+        exercise = self.exercise.with_models(models, stubs)
+        return _of_this_load(
+            msgspec.structs.replace(self, models=models, stubs=stubs, workers=workers, exercise=exercise)
+        )
 
     def believing(self, *exited: ProcessId) -> Book:
         """After Triton had its time to explain these exits."""
@@ -168,6 +173,7 @@ class Book(msgspec.Struct, frozen=True):
             models=self.models.forgotten(),
             stubs=self.stubs.forgotten(),
             workers=WorkersLedger(),
+            exercise=ExerciseLedger(),
             kills=KillsLedger(),
             canaries=self.canaries.forgotten(),
             evidence=self.evidence.forgotten(),

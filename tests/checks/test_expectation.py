@@ -173,7 +173,7 @@ def test_what_is_declared_is_the_strongest_word_of_the_groups(model: ModelConfig
         (config("m", group("m_0")), True),
         (config("m", group("fast")), True),
         (config("m", group("m"), group("other")), True),
-        (config("m", group("m"), group("m")), False),
+        (config("m", group("m"), group("m")), True),
     ],
 )
 def test_a_group_with_the_bare_model_name_was_made_by_triton(model: ModelConfig, *, explicit: bool) -> None:

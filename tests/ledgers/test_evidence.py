@@ -10,6 +10,7 @@ from probe.facts.models import InstanceKind
 from probe.facts.nvml import Gpu, NvmlState
 from probe.facts.placement import Evidence, EvidenceMode
 from probe.ledgers.evidence import EvidenceLedger, family_pids, listed_pids
+from probe.ledgers.strangers import Strangers
 from tests.worlds import GIB, SERVER_PID, World, gpu, python_model, server, serving, stub
 
 ON_CPU = python_model("m", 2)
@@ -106,9 +107,10 @@ def test_listed_pids_are_those_of_every_gpu() -> None:
 
 
 def test_pids_of_two_looks_that_exist_nowhere_here_are_foreign() -> None:
-    """Even where one of them is by chance a pid of ours."""
+    """Even where one of them is by chance a pid of ours; until they were looked up nothing is proven."""
     seen = serving(ON_CPU).looks(gpu(processes={100: GIB, 4242: GIB}))
-    assert mode(seen) == "full"
+    assert mode(seen) == "blind"
+    assert "and 1 more; whether those exist here has not been looked up yet" in why(seen)
     seen = seen.scans(existing=(100,)).looks(gpu(processes={100: GIB, 4242: GIB}))
     assert mode(seen) == "foreign_pids"
     assert "(4242)" in why(seen)
@@ -199,7 +201,9 @@ def test_the_lists_must_prove_themselves_again_in_a_new_epoch() -> None:
     new = seen.server_exits(code=0).having(server=server(pid=9), stubs=()).scans()
     assert mode(new) == "blind"
     assert "since this tritonserver began" in why(new)
-    assert new.book.evidence.looks == new.book.evidence.foreign_looks == 0
+    assert new.book.evidence.looks == 0
+    assert not new.book.evidence.contexts
+    assert new.book.evidence.strangers == Strangers()
     assert new.book.evidence.worked
 
 

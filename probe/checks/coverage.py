@@ -43,7 +43,11 @@ def gap_of(book: Book) -> Gap | None:
     server = book.server.server
     minors = frozenset(server.gpu_minors or ()) if server is not None else frozenset()
     devices = devices_of(good.gpus)
-    given = [gpu for gpu in devices if _given(gpu, minors, book.server.gpu_uuids)]
+    given = [
+        gpu
+        for gpu in devices
+        if gpu.uuid in book.evidence.contexts or _given(gpu, minors, book.server.gpu_uuids)
+    ]
     known = bool(minors or book.server.gpu_uuids)
     gaps = chain(
         _hidden(good.gpus, server, minors, book.server.gpu_uuids),
@@ -128,12 +132,6 @@ def _uncounted(book: Book, devices: tuple[Gpu, ...]) -> Iterator[Gap]:
 
 
 def _unlisted(book: Book, devices: list[Gpu]) -> Iterator[Gap]:
-    family, server = family_pids(book.processes), book.server.process
-    mps = (
-        {each.id.pid for each in book.processes.asked if each.name == _MPS_SERVER}
-        if book.processes
-        else set()
-    )
     for uuid in sorted(book.evidence.contexts - {gpu.uuid for gpu in devices}):
         yield Gap(f"NVML no longer shows {uuid}, on which tritonserver has a context.", _ALL_GPUS)
     for gpu in devices:
@@ -143,24 +141,33 @@ def _unlisted(book: Book, devices: list[Gpu]) -> Iterator[Gap]:
                 "Where that GPU is partitioned (MIG), give the probe's container the MIG devices that Triton has; else "
                 "see what nvidia-smi says of it.",
             )
-            continue
-        pids = {each.pid for each in gpu.processes}
-        if gpu.uuid in book.evidence.contexts and server is not None and server.pid not in pids:
-            yield Gap(
-                f"NVML no longer lists tritonserver on {gpu.uuid}, where it has a context until it ends: that list can "
-                "not be believed.",
-                "Restart the probe's container; where the list stays as it is, see what nvidia-smi says of that GPU.",
-            )
-        if len(pids) >= LIST_AT_MOST:
-            yield Gap(
-                f"NVML lists {len(pids)} processes on {gpu.uuid}, as many as fit; others may be missing.",
-                "Run fewer processes on that GPU.",
-            )
-        if pids & mps and not pids & family:
-            yield Gap(
-                f"NVML lists the MPS server on {gpu.uuid} and none of Triton's processes, which may be its clients.",
-                "Let Triton use its GPUs without MPS, or GPUs from Volta on, where MPS clients are listed themselves.",
-            )
+        else:
+            yield from _doubtful(book, gpu, {each.pid for each in gpu.processes})
+
+
+def _doubtful(book: Book, gpu: Gpu, pids: set[int]) -> Iterator[Gap]:
+    family, server = family_pids(book.processes), book.server.process
+    mps = (
+        {each.id.pid for each in book.processes.asked if each.name == _MPS_SERVER}
+        if book.processes
+        else set()
+    )
+    if gpu.uuid in book.evidence.contexts and server is not None and server.pid not in pids:
+        yield Gap(
+            f"NVML no longer lists tritonserver on {gpu.uuid}, where it has a context until it ends: that list can "
+            "not be believed.",
+            "Restart the probe's container; where the list stays as it is, see what nvidia-smi says of that GPU.",
+        )
+    if len(pids) >= LIST_AT_MOST:
+        yield Gap(
+            f"NVML lists {len(pids)} processes on {gpu.uuid}, as many as fit; others may be missing.",
+            "Run fewer processes on that GPU.",
+        )
+    if pids & mps and not pids & family:
+        yield Gap(
+            f"NVML lists the MPS server on {gpu.uuid} and none of Triton's processes, which may be its clients.",
+            "Let Triton use its GPUs without MPS, or GPUs from Volta on, where MPS clients are listed themselves.",
+        )
 
 
 def _partitions(book: Book, gpus: tuple[Gpu, ...], given: list[Gpu]) -> Iterator[Gap]:

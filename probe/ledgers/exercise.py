@@ -70,7 +70,7 @@ def _after(
     polled, counted, ids = record.statistics_at, record.counted_at, _ids(stubs)
     # What a poll counted that began before the youngest stub was seen may be work of the one that it replaces.
     if polled is None or counted is None or any(each.first_seen.mono >= polled.mono for each in stubs):
-        return before if before is not None and before.stubs == ids else None
+        return None
     same = before is not None and before.stubs == ids
     if before is None or not same or row.executions < before.baseline + before.executions:
         return Exercise(ids, row.executions, polled, 0, counted if _had_occasion(row, stubs) else None)

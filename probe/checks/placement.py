@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from probe.checks import outside, policies
+from probe.checks import inside, outside, policies
 from probe.checks.config_files import config_file, count_of, group_line
 from probe.checks.expectations import (
     Expectation,
@@ -130,11 +130,16 @@ def _unused(
 ) -> Iterator[Claim]:
     if wanted.expected is not Expected.GPU or resolved_to_cpu(config) or not declared_on_gpu(config):
         return
+    if found.verdict is Verdict.CPU and inside.is_inside(seen, record):
+        yield inside.unused(seen, record, config)
+        return
     stubs, holding = seen.book.stubs.of(record.key), _on_gpu(seen, record)
     least = policies.entry(seen, config).min_instances
     if found.verdict is Verdict.CPU:
-        where = f"none of its {len(stubs)} stub processes is on any GPU" if stubs else "is not on it"
-        message = f"The model is declared on a GPU and has executed requests, and {where}."
+        message = (
+            f"The model is declared on a GPU and has executed requests, and none of its {len(stubs)} stub processes is "
+            "on any GPU."
+        )
     elif least is not None and _provably_fewer(seen, record, config, holding, least):
         message = (
             f"{holding} of its {len(stubs)} stub processes are on a GPU after all have executed requests, and at least "
@@ -202,16 +207,10 @@ def _unknown(
         "PlacementUnknown",
         _subject(record),
         f"Where it runs can not be told: {why}",
-        found.remedy or _unknown_remedy(seen),
+        found.remedy,
         record.config_at or seen.now,
         {"mode": seen.book.evidence.evidence.mode.value, "declared": declared(config)},
     )
-
-
-def _unknown_remedy(seen: Observation) -> str:
-    if seen.gap is not None:
-        return seen.gap.remedy
-    return "Send the model a request: what it does then can be observed."
 
 
 def _subject(record: ModelRecord) -> Subject:

@@ -46,7 +46,7 @@ class Observed(msgspec.Struct, frozen=True):
     """Where a model was found; ``why`` is evidence in sentences.
 
     ``memory_bytes_by_gpu``: bytes by GPU (or MIG device), without those of which no figure is known.  ``remedy``:
-    what would make an UNKNOWN known, empty where nothing better is known than for the evidence mode.
+    what would make an UNKNOWN known.
     """
 
     verdict: Verdict

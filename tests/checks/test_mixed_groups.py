@@ -216,4 +216,4 @@ def test_the_remedy_of_an_unknown_place_goes_by_its_cause(gpus: tuple[Gpu, ...],
 def test_a_model_inside_tritonserver_that_can_not_be_told_is_to_be_asked() -> None:
     """Where the lists prove all that they can."""
     seen = serving(config("m", group("m_0", GPU, 1, 0), backend="x"), server=BACKED)
-    assert "Send the model a request" in seen.looks(listing()).only("PlacementUnknown").remedy
+    assert "Send it requests for some ten seconds" in seen.looks(listing()).only("PlacementUnknown").remedy

@@ -32,7 +32,7 @@ from probe.facts.models import (
     ModelStatistics,
     ModelVersion,
 )
-from probe.facts.nvml import Gpu, GpuProcess, NvmlReading, NvmlState, Xid
+from probe.facts.nvml import Gpu, GpuBusy, GpuProcess, NvmlReading, NvmlState, Xid
 from probe.facts.processes import (
     Exit,
     Process,
@@ -100,13 +100,19 @@ def server(
     start: int | None = None,
     state: ProcessState = ProcessState.SLEEPING,
     minors: tuple[int, ...] | None = (),
+    visible: tuple[str, ...] | None = None,
     frozen: str = "",
+    ticks: int = 10,
 ) -> Server:
-    """A tritonserver with these command line options; ``minors``: the GPUs whose device nodes it has."""
+    """A tritonserver with these command line options; ``minors``: the GPUs whose device nodes it has.
+
+    ``visible`` are the UUIDs in its ``CUDA_VISIBLE_DEVICES``.
+    """
     return Server(
-        process(pid, parent=1, name="tritonserver", state=state, start=start, frozen=frozen),
+        process(pid, parent=1, name="tritonserver", state=state, start=start, frozen=frozen, ticks=ticks),
         ("tritonserver", "--model-repository=/models", *options),
         minors,
+        visible,
         root_readable=minors is not None,
     )
 
@@ -194,6 +200,7 @@ def row(
     last: float | None = None,
     compute_ns: int | None = None,
     success_ns: int | None = None,
+    batch_ns: int = 0,
     memory: tuple[DeviceMemory, ...] = (),
 ) -> ModelStatistics:
     """One row of statistics; what is not given follows from ``success``.  ``last``: seconds on the wall clock."""
@@ -210,6 +217,7 @@ def row(
         compute_infer_ns=ran * 1_000_000 if compute_ns is None else compute_ns,
         success_ns=success * 2_000_000 if success_ns is None else success_ns,
         memory=memory,
+        batch_infer_ns=batch_ns,
     )
 
 
@@ -221,10 +229,16 @@ def entry(name: str, state: ModelState, reason: str = "", version: str = "1") ->
 # GPUs
 
 
-def gpu(uuid: str = "GPU-a", processes: Mapping[int, int | None] | None = None, **more: Any) -> Gpu:  # noqa: ANN401
-    """A GPU with these processes (pid to bytes); None: its list could not be had."""
+def gpu(
+    uuid: str = "GPU-a",
+    processes: Mapping[int, int | None] | None = None,
+    busy: Mapping[int, float] | None = None,
+    **more: Any,  # noqa: ANN401
+) -> Gpu:
+    """A GPU with these processes (pid to bytes); None: its list could not be had.  ``busy``: pid to percent."""
     listed = None if processes is None else tuple(GpuProcess(*each) for each in processes.items())
-    return Gpu(uuid, "NVIDIA H200", processes=listed, **more)
+    kept = None if busy is None else tuple(GpuBusy(*each) for each in busy.items())
+    return Gpu(uuid, "NVIDIA H200", processes=listed, busy=kept, **more)
 
 
 # Triton's silence
@@ -251,15 +265,31 @@ class World(msgspec.Struct, frozen=True):
 
     # What the probe sees next.  What is not given is as it was.
 
-    def scans(self, *, existing: Iterable[int] = (), others: int = 0) -> World:
-        """The processes of this world are scanned; ``others``: tritonservers that are not the watched one."""
+    def scans(
+        self,
+        *,
+        existing: Iterable[int] = (),
+        others: int = 0,
+        asked: Iterable[Process] = (),
+        initial: bool = False,
+        ticks: int | None = None,
+    ) -> World:
+        """The processes of this world are scanned; ``others``: tritonservers that are not the watched one.
+
+        ``existing`` and ``asked``: what is found by the pids that NVML listed; ``initial``: in the machine's first
+        pid namespace; ``ticks``: the moment as starts are counted.
+        """
+        found = tuple(asked)
         reading = ProcessReading(
             self.now,
             self.server,
             self.stubs,
             other_servers=others,
-            existing_pids=frozenset(existing),
+            existing_pids=frozenset(existing) | {each.id.pid for each in found},
+            asked=found,
             kept=tuple(each for each in self._below() if each.id in self.book.families.members),
+            initial_namespace=initial,
+            ticks=ticks,
             scanned=1 + len(self.stubs),
         )
         return self._after(self.book.with_processes(reading))

@@ -8,9 +8,11 @@ from urllib.parse import quote
 
 import msgspec
 
+from probe.checks.coverage import Gap, devices_of, gap_of
 from probe.facts.findings import Action
 from probe.facts.instants import Instant
 from probe.facts.models import InstanceKind, ModelVersion
+from probe.facts.placement import EvidenceMode
 from probe.ledgers.book import Book
 from probe.ledgers.models import ModelRecord
 from probe.settings import Settings
@@ -52,6 +54,27 @@ class Observation(msgspec.Struct, frozen=True, dict=True):
         if server is None or server.gpu_minors is None:
             return None
         return bool(server.gpu_minors)
+
+    @cached_property
+    def gap(self) -> Gap | None:
+        """Why absence from NVML's process lists proves nothing here; None where it does."""
+        return gap_of(self.book)
+
+    @cached_property
+    def on_gpus(self) -> dict[int, dict[str, int | None]]:
+        """Of each process that NVML lists: the GPUs it is on, and the bytes that it holds there; None is not told.
+
+        Empty where the lists' pids can not be trusted.
+        """
+        good, found = self.book.evidence.good, dict[int, dict[str, int | None]]()
+        if good is None or not self.book.evidence.evidence.lists_prove_absence:
+            return found
+        for gpu in devices_of(good.gpus):
+            for each in gpu.processes or ():
+                # No context holds nothing: a zero is what some drivers say that can not tell.
+                used = each.used_bytes if self.book.evidence.evidence.mode is EvidenceMode.FULL else None
+                found.setdefault(each.pid, {})[gpu.uuid] = used or None
+        return found
 
     @cached_property
     def required(self) -> frozenset[str]:

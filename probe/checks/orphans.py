@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from probe.checks.observation import Observation
-from probe.checks.verdicts import gpu_use
+from probe.checks.outside import gpu_use
 from probe.facts.findings import Claim, Subject, SubjectKind
 from probe.facts.instants import Instant
 from probe.facts.placement import EvidenceMode
@@ -77,7 +77,7 @@ def _on_gpus(seen: Observation, orphans: list[Orphan]) -> tuple[tuple[str, ...] 
         return None, None
     use = gpu_use(evidence.good, (each.process.id.pid for each in orphans))
     if not use:
-        return ((), 0) if evidence.evidence.lists_prove_absence else (None, None)
+        return ((), 0) if seen.gap is None else (None, None)
     figures = [each for each in use.values() if each is not None]
     return tuple(sorted(use)), sum(figures) if figures else None
 

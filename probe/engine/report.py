@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from probe.checks.observation import Observation
+from probe.checks.outside import use_of
 from probe.checks.stubs import believed_deaths
-from probe.checks.verdicts import gpu_use, placement_of
+from probe.checks.verdicts import placement_of
 from probe.facts.canaries import CanaryOutcome
 from probe.facts.container import ContainerReading, Limit
 from probe.facts.models import ModelState
@@ -97,16 +98,17 @@ def _instances(seen: Observation, record: ModelRecord) -> InstancesStatus:
 
 def _stub(seen: Observation, live: LiveStub) -> StubStatus:
     stub = live.stub
-    known = seen.book.evidence.evidence.lists_prove_absence
-    use = gpu_use(seen.book.evidence.good, stub.pids) if known else None
-    figures = [each for each in use.values() if each is not None] if use is not None else []
+    use = use_of(seen, stub)
+    figures = use.memory.values()
+    # Where a GPU is hidden from the probe, who is on no list may be there.
+    known = bool(use.gpus) or seen.gap is None
     return StubStatus(
         pid=stub.process.id.pid,
         instance=stub.arguments.name,
         state=stub.process.state.value,
         rss_bytes=stub.process.rss_bytes,
-        gpu_memory_bytes=sum(figures) if figures else (0 if use == {} else None),
-        gpus=tuple(sorted(use)) if use is not None else None,
+        gpu_memory_bytes=sum(figures) if figures else (0 if known and not use.gpus else None),
+        gpus=tuple(sorted(use.gpus)) if known else None,
         shm_region=stub.arguments.shm_region,
         shm_bytes=stub.shm_bytes,
         children=len(stub.descendants),

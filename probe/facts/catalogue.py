@@ -218,14 +218,12 @@ _ALL = (
         _CRITICAL,
         Action.CHECK_CONFIG,
         (_ready(_THREE_LOOKS),),
-        judged=False,
     ),
     Reason(
         "PlacementSkewed",
         "The model is declared over several GPUs and found on fewer.",
         _WARNING,
         Action.CHECK_CONFIG,
-        judged=False,
     ),
     Reason(
         "PlacementImplicit",
@@ -238,6 +236,12 @@ _ALL = (
         "Where the model runs can not be told; the message says why.",
         _INFO,
         Action.NONE,
+    ),
+    Reason(
+        "PolicyInvalid",
+        "A triton_probe parameter in the model's config.pbtxt can not be obeyed.",
+        _WARNING,
+        Action.CHECK_CONFIG,
     ),
     Reason(
         "GpuLost",

@@ -70,6 +70,8 @@ class ModelConfig(msgspec.Struct, frozen=True):
     held_back_seconds: float = 0.0
     """How long Triton itself may hold a request back with the model idle: for a batch to fill, or for the
     slot of a sequence of which no request comes."""
+    sequences: bool = False
+    """Whether Triton keeps a sequence of requests on one instance."""
 
     @property
     def ensemble(self) -> bool:

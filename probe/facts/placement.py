@@ -42,6 +42,21 @@ class Verdict(enum.StrEnum):
     UNKNOWN = "unknown"
 
 
+class Observed(msgspec.Struct, frozen=True):
+    """Where a model was found; ``why`` is evidence in sentences.
+
+    ``memory_bytes_by_gpu``: bytes by GPU (or MIG device), without those of which no figure is known.  ``remedy``:
+    what would make an UNKNOWN known.
+    """
+
+    verdict: Verdict
+    gpus: tuple[str, ...]
+    gpu_memory_bytes: int | None
+    why: tuple[str, ...]
+    memory_bytes_by_gpu: dict[str, int] = {}
+    remedy: str = ""
+
+
 class Expected(enum.StrEnum):
     """Where policy wants it to run."""
 
@@ -60,3 +75,5 @@ class Placement(msgspec.Struct, frozen=True):
     gpus: tuple[str, ...]
     gpu_memory_bytes: int | None
     why: tuple[str, ...]
+    memory_bytes_by_gpu: dict[str, int] = {}
+    """Bytes by GPU (or MIG device), without those of which no figure is known."""

@@ -95,12 +95,14 @@ class Server(msgspec.Struct, frozen=True):
     """A tritonserver process and what could be read of it.
 
     ``gpu_minors`` are the device nodes ``/dev/nvidia<N>`` in its root, ``None`` where its root can not
-    be read; ``arguments`` is its command line.
+    be read; ``arguments`` is its command line.  ``visible_devices`` is its ``CUDA_VISIBLE_DEVICES`` where
+    that lists UUIDs alone, in CUDA's order; None where it names ordinals, is not set, or can not be read.
     """
 
     process: Process
     arguments: tuple[str, ...]
     gpu_minors: tuple[int, ...] | None = None
+    visible_devices: tuple[str, ...] | None = None
     root_readable: bool = True
 
     def option(self, name: str) -> str | None:
@@ -184,12 +186,17 @@ class Exit(msgspec.Struct, frozen=True):
         return self.oom is not None and self.oom.rose and self.signal in (None, 9) and self.code is None
 
 
+_TICK = 0.02
+"""Seconds by which an age may be wrong: starts are counted in hundredths."""
+
+
 class ProcessReading(msgspec.Struct, frozen=True):
     """Every process that belongs to a Triton in our pid namespace, in one scan of ``/proc``.
 
     ``server`` is None where none was seen.  ``stubs`` include those whose server is gone.
-    ``existing_pids`` answers, of the pids that the caller asked about, which exist here at all; ``kept``
-    are the processes that it asked about and that are still here, zombies too, whoever their parent is now.
+    ``existing_pids`` answers, of the pids that the caller asked about, which exist here at all, and ``asked``
+    are those whose files could be read; ``kept`` are the processes that it asked about and that are still
+    here, zombies too, whoever their parent is now.
     """
 
     observed: Instant
@@ -197,8 +204,18 @@ class ProcessReading(msgspec.Struct, frozen=True):
     stubs: tuple[Stub, ...] = ()
     other_servers: int = 0
     existing_pids: frozenset[int] = frozenset()
+    asked: tuple[Process, ...] = ()
     kept: tuple[Process, ...] = ()
     ticks_per_second: int = 100
     """What ``cpu_ticks`` count in (USER_HZ): 100 on every Linux for x86-64 and arm64."""
     initial_namespace: bool = False
+    ticks: int | None = None
+    """The moment of the scan as ``start_ticks`` count it; None where the kernel does not tell."""
     scanned: int = 0
+
+    def began_after(self, process: Process, moment: Instant) -> bool:
+        """Whether this process surely began after that earlier moment, by the clock that its start is read from."""
+        if self.ticks is None:
+            return False
+        age = (self.ticks - process.id.start_ticks) / self.ticks_per_second
+        return age + _TICK < self.observed.mono - moment.mono

@@ -16,12 +16,17 @@ from probe.facts.triton import InquiryReading, TritonReading
 from probe.ledgers.activity import Activity
 from probe.ledgers.canaries import CanariesLedger
 from probe.ledgers.evidence import EvidenceLedger
+from probe.ledgers.exercise import ExerciseLedger
+from probe.ledgers.exertion import ExertionLedger
 from probe.ledgers.families import FamiliesLedger
+from probe.ledgers.footprints import footprint
 from probe.ledgers.gpus import GpusLedger
+from probe.ledgers.growth import GrowthLedger
 from probe.ledgers.kills import KillsLedger
 from probe.ledgers.models import ModelsLedger
 from probe.ledgers.orphans import OrphansLedger
 from probe.ledgers.server import ServerLedger
+from probe.ledgers.stretches import is_inside, stretch_of
 from probe.ledgers.stubs import StubsLedger
 from probe.ledgers.workers import WorkersLedger
 
@@ -33,6 +38,7 @@ class Book(msgspec.Struct, frozen=True):
     models: ModelsLedger = ModelsLedger()
     stubs: StubsLedger = StubsLedger()
     activity: Activity = Activity()
+    exercise: ExerciseLedger = ExerciseLedger()
     families: FamiliesLedger = FamiliesLedger()
     workers: WorkersLedger = WorkersLedger()
     orphans: OrphansLedger = OrphansLedger()
@@ -40,6 +46,8 @@ class Book(msgspec.Struct, frozen=True):
     canaries: CanariesLedger = CanariesLedger()
     evidence: EvidenceLedger = EvidenceLedger()
     gpus: GpusLedger = GpusLedger()
+    growth: GrowthLedger = GrowthLedger()
+    exertion: ExertionLedger = ExertionLedger()
     processes: ProcessReading | None = None
     container: ContainerReading | None = None
 
@@ -50,6 +58,9 @@ class Book(msgspec.Struct, frozen=True):
         families = book.families.with_scan(reading, stubs, book.models)
         workers = book.workers.with_scan(reading.observed, families, stubs).settled(stubs, book.models)
         before = _exits(self.stubs, self.workers)
+        exertion = book.exertion
+        if reading.server is not None and reading.server.process.id == book.server.process:
+            exertion = exertion.with_scan(reading.server.process, reading.observed, reading.ticks_per_second)
         after = msgspec.structs.replace(
             book,
             stubs=stubs,
@@ -57,6 +68,7 @@ class Book(msgspec.Struct, frozen=True):
             workers=workers,
             orphans=book.orphans.with_scan(reading, families),
             activity=book.activity.with_scan(reading),
+            exertion=exertion,
             processes=reading,
         )
         missed = (each for process, each in _exits(stubs, workers).items() if process not in before)
@@ -98,7 +110,18 @@ class Book(msgspec.Struct, frozen=True):
         book = self._turned(self.server.with_poll(reading))
         if book.server.last is not reading or book.server.gone is not None:
             return book
-        return book.with_models(book.models.with_poll(reading))
+        return book._stretched(book.models.with_poll(reading), reading)  # noqa: SLF001
+
+    def _stretched(self, models: ModelsLedger, reading: TritonReading) -> Book:
+        # What the models inside tritonserver did since the poll before; those outside have stubs.
+        outside = frozenset(each.model for each in self.stubs.live.values() if each.model is not None)
+        stretch = stretch_of(self.models, models, reading, outside)
+        after = self.with_models(models)
+        if stretch is None:
+            return after
+        growth = self.growth.with_stretch(stretch, models, lambda each: is_inside(each, outside))
+        exertion = self.exertion.with_stretch(stretch)
+        return msgspec.structs.replace(after, growth=growth, exertion=exertion)
 
     def with_answers(self, reading: InquiryReading) -> Book:
         """After an inquiry."""
@@ -111,7 +134,10 @@ class Book(msgspec.Struct, frozen=True):
         """After more was learned of models."""
         stubs = self.stubs.with_models(models)
         workers = self.workers.settled(stubs, models)
-        return _of_this_load(msgspec.structs.replace(self, models=models, stubs=stubs, workers=workers))
+        exercise = self.exercise.with_models(models, stubs)
+        return _of_this_load(
+            msgspec.structs.replace(self, models=models, stubs=stubs, workers=workers, exercise=exercise)
+        )
 
     def believing(self, *exited: ProcessId) -> Book:
         """After Triton had its time to explain these exits."""
@@ -147,7 +173,14 @@ class Book(msgspec.Struct, frozen=True):
     def with_nvml(self, reading: NvmlReading, patience: float) -> Book:
         """After a look at NVML."""
         evidence = self.evidence.with_look(reading, self.processes, self.models, patience)
-        return msgspec.structs.replace(self, evidence=evidence)
+        server = self.server.process if self.server.gone is None else None
+        shown = footprint(reading, evidence.evidence.mode, server.pid if server is not None else None)
+        return msgspec.structs.replace(
+            self,
+            evidence=evidence,
+            growth=self.growth.with_look(shown),
+            exertion=self.exertion.with_look(shown),
+        )
 
     def with_xid(self, event: Xid) -> Book:
         """After the driver reported an Xid."""
@@ -168,9 +201,12 @@ class Book(msgspec.Struct, frozen=True):
             models=self.models.forgotten(),
             stubs=self.stubs.forgotten(),
             workers=WorkersLedger(),
+            exercise=ExerciseLedger(),
             kills=KillsLedger(),
             canaries=self.canaries.forgotten(),
             evidence=self.evidence.forgotten(),
+            growth=GrowthLedger(),
+            exertion=ExertionLedger(),
             container=None,
         )
 

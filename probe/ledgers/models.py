@@ -46,6 +46,8 @@ class ModelRecord(msgspec.Struct, frozen=True):
     """When it entered its state."""
     statistics: ModelStatistics | None = None
     statistics_at: Instant | None = None
+    counted_at: Instant | None = None
+    """When the poll had ended that brought its statistics: what they count had happened by then."""
     ready_since: Instant | None = None
     exercised_since: Instant | None = None
     """When this load was first seen to have executed something."""
@@ -302,6 +304,7 @@ def _counted(record: ModelRecord, row: ModelStatistics, look: Look) -> ModelReco
         since=record.since if record.ready else observed,
         statistics=row,
         statistics_at=observed,
+        counted_at=look.ended,
         ready_since=look.ended if fresh or record.ready_since is None else record.ready_since,
         exercised_since=exercised,
         failed_at=look.ended if counted[1] > 0 else None if fresh else record.failed_at,

@@ -15,8 +15,4 @@ IDLE = (
 def set_in_vain(settings: Settings) -> tuple[str, ...]:
     """The knobs that were given a value of their own which has no effect yet."""
     plain = Settings()
-    vain = [path for path in IDLE if value_at(settings, path) != value_at(plain, path)]
-    for name, model in settings.placement.models.items():
-        vain += [f"placement.models.{name}.gpus"] if model.gpus else []
-        vain += [f"placement.models.{name}.min_instances"] if model.min_instances is not None else []
-    return tuple(vain)
+    return tuple(path for path in IDLE if value_at(settings, path) != value_at(plain, path))

@@ -203,13 +203,20 @@ class ModelPlacement(msgspec.Struct, frozen=True):
     ] = None
     gpus: Annotated[
         tuple[str, ...],
-        About(Many(GPU), "UUIDs of the GPUs that this model may run on. Default none: any of this pod's."),
+        About(
+            Many(GPU),
+            "UUIDs of the GPUs that this model may run on, as nvidia-smi -L prints them; one of a whole GPU allows its "
+            "MIG devices too. A model for which GPUs are named, and no device, is expected on one. Default none: any "
+            "of this pod's, or those that its instance_group names, where Triton's CUDA_VISIBLE_DEVICES lists UUIDs.",
+        ),
     ] = ()
     min_instances: Annotated[
         int | None,
         About(
             count(1, 100_000),
-            "How many instances must be alive. Default: as many as the model's configuration calls for.",
+            "How many of its instances must be on a GPU, where it is expected on one: fewer declared there is "
+            "CpuFallback, fewer found there is GpuNotUsed. Default none: a model with KIND_GPU and KIND_CPU groups "
+            "side by side is content with what they declare.",
         ),
     ] = None
 

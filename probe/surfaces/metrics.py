@@ -10,7 +10,7 @@ from probe.facts.catalogue import CATALOGUE
 from probe.facts.gates import Gate
 from probe.facts.models import ModelState
 from probe.facts.placement import Verdict
-from probe.facts.status import GpuStatus, ModelStatus, Snapshot, StubStatus
+from probe.facts.status import GpuStatus, ModelStatus, Snapshot
 from probe.surfaces import exposition
 from probe.surfaces.exposition import Sheet
 
@@ -76,7 +76,7 @@ def _model(sheet: Sheet, model: ModelStatus, snapshot: Snapshot) -> None:
     explicit = "" if placement.explicit is None else str(placement.explicit).lower()
     policy = (placement.expected, placement.declared or "", explicit)
     sheet.put("model_placement_expected_info", (*who, *policy), 1)
-    for uuid, used in _memory_by_gpu(model).items():
+    for uuid, used in placement.memory_bytes_by_gpu.items():
         sheet.put("model_gpu_memory_bytes", (*who, uuid), used)
     for state_name in ("expected", "alive", "dead", "frozen"):
         count: int | None = getattr(model.instances, state_name)
@@ -126,25 +126,6 @@ def _container(sheet: Sheet, snapshot: Snapshot) -> None:
         ("shm_orphan_bytes", shm.orphan_bytes),
     ):
         sheet.put(name, (), value)
-
-
-def _memory_by_gpu(model: ModelStatus) -> dict[str, int]:
-    """Bytes on each GPU, where they can be told apart: one GPU, or stubs that keep to one each."""
-    if len(model.placement.gpus) == 1 and model.placement.gpu_memory_bytes is not None:
-        return {model.placement.gpus[0]: model.placement.gpu_memory_bytes}
-    used: dict[str, int] = {}
-    for stub in model.stubs:
-        if stub.gpus == ():
-            continue
-        if not _keeps_to_one(stub) or stub.gpu_memory_bytes is None:
-            return {}
-        uuid = (stub.gpus or ("",))[0]
-        used[uuid] = used.get(uuid, 0) + stub.gpu_memory_bytes
-    return used
-
-
-def _keeps_to_one(stub: StubStatus) -> bool:
-    return stub.gpus is not None and len(stub.gpus) == 1
 
 
 def _whole(parts: list[int | None]) -> int | None:

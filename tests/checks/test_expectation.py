@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from probe.checks.expectations import declared, expectation, is_explicit
 from probe.checks.placement import judge
-from probe.checks.verdicts import declared, expectation, is_explicit
 from probe.facts.models import InstanceGroup, InstanceKind, ModelConfig
 from probe.settings import Policy, Settings
 from probe.settings.schema import ModelPlacement, PlacementSettings
@@ -173,7 +173,7 @@ def test_what_is_declared_is_the_strongest_word_of_the_groups(model: ModelConfig
         (config("m", group("m_0")), True),
         (config("m", group("fast")), True),
         (config("m", group("m"), group("other")), True),
-        (config("m", group("m"), group("m")), False),
+        (config("m", group("m"), group("m")), True),
     ],
 )
 def test_a_group_with_the_bare_model_name_was_made_by_triton(model: ModelConfig, *, explicit: bool) -> None:

@@ -146,7 +146,7 @@ def test_what_it_holds_of_a_gpu_is_told_as_far_as_nvml_shows_it(
 ) -> None:
     """To be listed proves itself; an absence proves something only where Triton's processes are shown."""
     old = stub(100, "m_0_0", start=1)
-    seen = World(server=server(), stubs=(old,)).scans().looks(gpu("GPU-a", listed))
+    seen = World(server=server(minors=(0,)), stubs=(old,)).scans().looks(gpu("GPU-a", listed, minor=0))
     claim = seen.later(10).scans(existing=listed).only("StubOrphaned", judge)
     assert (claim.evidence["gpus"], claim.evidence["gpu_memory_bytes"]) == (gpus, held)
     assert (f"and {3 * 1024} MiB of memory on GPU-a" in claim.message) == (held == 3 * GIB)

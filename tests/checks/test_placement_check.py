@@ -6,8 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from probe.checks.outside import gpu_use
 from probe.checks.placement import judge
-from probe.checks.verdicts import gpu_use, placement_of
+from probe.checks.verdicts import placement_of
 from probe.facts.models import DeviceMemory, InstanceKind, ModelState
 from probe.facts.nvml import Gpu, NvmlState
 from probe.facts.placement import Placement, Verdict
@@ -60,11 +61,12 @@ def used(seen: World, success: int = 5) -> World:
 
 def test_a_model_whose_stubs_are_listed_runs_on_the_gpus_that_list_them() -> None:
     """With the memory of all of them; a figure that is missing is not a zero."""
-    seen = serving(ON_GPU).looks(gpu(processes={100: GIB, 7: GIB}), gpu("GPU-b", {101: 2 * GIB}))
+    seen = serving(ON_GPU).looks(gpu(processes={100: GIB}), gpu("GPU-b", {101: 2 * GIB}))
     told = placed(seen)
     assert told.verdict is Verdict.GPU
     assert told.gpus == ("GPU-a", "GPU-b")
     assert told.gpu_memory_bytes == 3 * GIB
+    assert told.memory_bytes_by_gpu == {"GPU-a": GIB, "GPU-b": 2 * GIB}
     assert told.why[0] == "2 of 2 stub processes are in NVML's list of GPU-a, GPU-b with 3072 MiB."
     assert told.why[-1] == "Expected: auto: an explicit KIND_GPU group."
     assert (told.declared, told.explicit) == ("gpu", True)
@@ -91,6 +93,7 @@ def test_the_memory_of_a_worker_is_its_models() -> None:
     ("model", "verdict"),
     [
         (config("m", group("m_0", CPU), group("m_1", GPU, 1, 0)), Verdict.MIXED),
+        (config("m", group("m_0", CPU), group("m_1", MODEL)), Verdict.GPU),
         (config("m", group("m_0", GPU, 1, 0), group("m_1", GPU, 1, 1)), Verdict.GPU),
         (ON_CPU, Verdict.GPU),
     ],
@@ -99,7 +102,7 @@ def test_some_of_the_stubs_on_a_gpu_is_mixed_only_where_it_is_declared_so(
     model: object, verdict: Verdict
 ) -> None:
     """One stub of several may simply not have begun yet."""
-    seen = serving(model).looks(gpu(processes={100: GIB}))  # type: ignore[arg-type]
+    seen = serving(model).looks(gpu(processes={100: GIB, **ANCHOR}))  # type: ignore[arg-type]
     assert placed(seen).verdict is verdict
 
 
@@ -179,8 +182,8 @@ def test_it_is_a_fault_only_where_a_gpu_is_meant_and_declared(
     model: object, settings: Settings, *, claimed: bool
 ) -> None:
     """Who wrote ``cpu`` or ``any`` does not miss it."""
-    seen = used(serving(model, settings=settings)).looks(gpu(processes=ANCHOR))  # type: ignore[arg-type]
-    assert ("GpuNotUsed" in reasons(seen)) == claimed
+    seen = used(serving(model, settings=settings, server=server(minors=(0,))))  # type: ignore[arg-type]
+    assert ("GpuNotUsed" in reasons(seen.looks(gpu(processes=ANCHOR, minor=0)))) == claimed
 
 
 # Modes that prove nothing
@@ -246,10 +249,10 @@ def test_absence_needs_a_list_of_every_gpu_that_shows_one_of_ours(
         seen = seen.scans(existing=(100, 101, SERVER_PID)).looks(*gpus)
     listed = {pid for each in lists for pid in each or ()}
     verdict = placed(seen).verdict
-    trusted = bool(listed & {100, 101, SERVER_PID}) and (looks == 1 or 4242 not in listed)
+    trusted = bool(listed & {100, 101, SERVER_PID}) and 4242 not in listed
     if trusted and listed & {100, 101}:
         assert verdict is Verdict.GPU
-    elif trusted and executed and None not in lists:
+    elif trusted and executed and None not in lists and SERVER_PID in listed:
         assert verdict is Verdict.CPU
         assert reasons(seen) == ["GpuNotUsed"]
     else:
@@ -273,7 +276,7 @@ def test_an_explicit_cpu_model_beside_a_gpu_may_use_it_unseen() -> None:
     seen = serving(ON_CPU, server=server(minors=(0,)))
     assert reasons(seen) == ["PlacementUnknown"]
     assert "its own code may use a GPU" in placed(seen).why[0]
-    shown = seen.looks(gpu(processes=ANCHOR))
+    shown = seen.looks(gpu(processes=ANCHOR, minor=0))
     assert placed(shown).verdict is Verdict.CPU
     assert "NVML lists none of its processes" in placed(shown).why[0]
 

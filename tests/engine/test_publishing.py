@@ -257,7 +257,7 @@ CONTRACT = {
     "gates.ready.findings.0": FINDING,
     "findings.0": FINDING,
     "models.0": "canary name version state backend platform ready placement instances stubs traffic",
-    "models.0.placement": "verdict expected declared explicit gpus gpu_memory_bytes why",
+    "models.0.placement": "verdict expected declared explicit gpus gpu_memory_bytes why memory_bytes_by_gpu",
     "models.0.instances": "expected alive dead frozen",
     "models.0.stubs.0": "pid instance state rss_bytes gpu_memory_bytes gpus shm_region shm_bytes children",
     "models.0.traffic": "success_total failure_total last_success_seconds_ago compute_seconds_per_inference",

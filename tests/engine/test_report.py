@@ -14,6 +14,7 @@ from probe.facts.triton import Failure
 from tests.worlds import (
     GIB,
     MIB,
+    SERVER_PID,
     START,
     World,
     at,
@@ -137,7 +138,7 @@ def test_an_ensemble_has_no_instances_of_its_own() -> None:
 
 def test_a_stub_is_told_with_its_gpu_memory_where_lists_prove_something() -> None:
     """One that is in no list holds none; one whose figure the driver does not give is unknown."""
-    world = serving(ON_GPU).looks(gpu("GPU-a", {100: 3 * GIB})).scans()
+    world = serving(ON_GPU).looks(gpu("GPU-a", {SERVER_PID: GIB, 100: 3 * GIB})).scans()
     first, second = model(world).stubs
     assert first == StubStatus(
         pid=100,
@@ -156,8 +157,13 @@ def test_a_stub_is_told_with_its_gpu_memory_where_lists_prove_something() -> Non
 
 
 def test_a_stub_s_gpu_is_unknown_where_lists_prove_nothing() -> None:
-    """An empty list may be a blind one."""
+    """An empty list may be a blind one, and a GPU may be hidden from the probe."""
     told = model(serving(ON_GPU).looks(gpu("GPU-a", {})).scans()).stubs[0]
+    assert (told.gpus, told.gpu_memory_bytes) == (None, None)
+    hidden = (
+        serving(ON_GPU, server=server(minors=(0, 1))).looks(gpu("GPU-a", {SERVER_PID: GIB}, minor=0)).scans()
+    )
+    told = model(hidden).stubs[0]
     assert (told.gpus, told.gpu_memory_bytes) == (None, None)
 
 

@@ -50,6 +50,7 @@ TABLE: dict[str, tuple[str, dict[Gate, Hold]]] = {
     "PlacementSkewed": ("warning", {}),
     "PlacementImplicit": ("warning", {}),
     "PlacementUnknown": ("info", {}),
+    "PolicyInvalid": ("warning", {}),
     "GpuLost": ("critical", {READY: AT_ONCE}),
     "GpuResetRequired": ("critical", {READY: AT_ONCE}),
     # By class: the claim of an application Xid carries its own severity and spares the gate.
@@ -76,7 +77,10 @@ TABLE: dict[str, tuple[str, dict[Gate, Hold]]] = {
     "ProcessAccessDenied": ("warning", {}),
     "RestartBudgetSpent": ("critical", {READY: AT_ONCE}),
 }
-"""The contract's section 2, written by hand: reason, severity, what it fails after how long."""
+"""The contract's section 2, written by hand: reason, severity, what it fails after how long.
+
+``PolicyInvalid`` is an addition to it.
+"""
 
 
 def test_the_catalogue_has_the_contracts_reasons_in_their_order() -> None:

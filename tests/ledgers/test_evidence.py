@@ -10,7 +10,8 @@ from probe.facts.models import InstanceKind
 from probe.facts.nvml import Gpu, NvmlState
 from probe.facts.placement import Evidence, EvidenceMode
 from probe.ledgers.evidence import EvidenceLedger, family_pids, listed_pids
-from tests.worlds import GIB, SERVER_PID, World, gpu, python_model, server, serving, stub
+from probe.ledgers.strangers import Strangers
+from tests.worlds import GIB, SERVER_PID, World, gpu, process, python_model, server, serving, stub
 
 ON_CPU = python_model("m", 2)
 ON_GPU = python_model("m", 2, InstanceKind.GPU, (0,))
@@ -106,9 +107,10 @@ def test_listed_pids_are_those_of_every_gpu() -> None:
 
 
 def test_pids_of_two_looks_that_exist_nowhere_here_are_foreign() -> None:
-    """Even where one of them is by chance a pid of ours."""
+    """Even where one of them is by chance a pid of ours; until they were looked up nothing is proven."""
     seen = serving(ON_CPU).looks(gpu(processes={100: GIB, 4242: GIB}))
-    assert mode(seen) == "full"
+    assert mode(seen) == "blind"
+    assert "and 1 more; whether those exist here has not been looked up yet" in why(seen)
     seen = seen.scans(existing=(100,)).looks(gpu(processes={100: GIB, 4242: GIB}))
     assert mode(seen) == "foreign_pids"
     assert "(4242)" in why(seen)
@@ -199,7 +201,9 @@ def test_the_lists_must_prove_themselves_again_in_a_new_epoch() -> None:
     new = seen.server_exits(code=0).having(server=server(pid=9), stubs=()).scans()
     assert mode(new) == "blind"
     assert "since this tritonserver began" in why(new)
-    assert new.book.evidence.looks == new.book.evidence.foreign_looks == 0
+    assert new.book.evidence.looks == 0
+    assert not new.book.evidence.contexts
+    assert new.book.evidence.strangers == Strangers()
     assert new.book.evidence.worked
 
 
@@ -207,3 +211,90 @@ def test_only_two_modes_prove_absence() -> None:
     """The contract's section 3."""
     proving = {each.value for each in EvidenceMode if Evidence(each, "").lists_prove_absence}
     assert proving == {"full", "membership"}
+
+
+# Pids that are somebody else here
+
+
+OTHER = process(4242, parent=1, name="other", start=5)
+BOTH: dict[int, int | None] = {SERVER_PID: GIB, 4242: GIB}
+
+
+def test_a_listed_pid_that_was_another_process_in_between_is_a_coincidence() -> None:
+    """Another namespace's process keeps its number while who has that number here comes and goes."""
+    same = serving(ON_CPU).looks(gpu(processes=BOTH)).scans(asked=[OTHER]).looks(gpu(processes=BOTH))
+    assert mode(same) == "full"
+    assert mode(same.scans(asked=[OTHER]).looks(gpu(processes=BOTH))) == "full"
+    next_one = process(4242, parent=1, name="other", start=6)
+    seen = same.scans(asked=[next_one]).looks(gpu(processes=BOTH))
+    assert mode(seen) == "foreign_pids"
+    assert "or name other processes there (4242)" in why(seen)
+
+
+def test_a_listed_pid_whose_process_began_after_the_look_is_a_coincidence() -> None:
+    """Starts and the moment of the scan are read from one clock; without it nothing is concluded."""
+    seen = serving(ON_CPU).looks(gpu(processes=BOTH)).later(9)
+    for ticks, expected in ((OTHER.id.start_ticks + 300, "foreign_pids"), (100_000, "full"), (None, "full")):
+        after = seen.scans(asked=[OTHER], ticks=ticks).looks(gpu(processes=BOTH))
+        assert mode(after) == expected
+
+
+def test_a_pid_whose_files_are_closed_to_us_is_no_stranger() -> None:
+    """``hidepid``: it exists, and nothing else is known of it."""
+    seen = serving(ON_CPU).looks(gpu(processes=BOTH)).scans(existing=[4242]).looks(gpu(processes=BOTH))
+    assert mode(seen) == "full"
+
+
+def test_in_the_first_namespace_who_does_not_exist_has_ended() -> None:
+    """All processes can be seen from there, so Triton's own pids are really Triton's."""
+    hidden = serving(ON_CPU).scans(initial=True).looks(gpu(processes=BOTH))
+    assert mode(hidden) == "full"
+    assert mode(hidden.scans(initial=True).looks(gpu(processes=BOTH))) == "full"
+    alone: dict[int, int | None] = {4242: GIB}
+    strange = serving(ON_CPU).scans(initial=True).looks(gpu(processes=alone)).scans(initial=True)
+    assert mode(strange.looks(gpu(processes=alone))) == "foreign_pids"
+
+
+def test_of_pids_that_were_never_looked_up_nothing_is_proven() -> None:
+    """After one look that listed more than Triton's; once they were, a new one more changes nothing."""
+    seen = serving(ON_CPU).looks(gpu(processes=BOTH))
+    assert mode(seen) == "blind"
+    assert mode(seen.looks(gpu(processes=BOTH))) == "blind"
+    seen = seen.scans(asked=[OTHER]).looks(gpu(processes=BOTH))
+    assert mode(seen.looks(gpu(processes={**BOTH, 7: GIB}))) == "full"
+
+
+def test_lists_that_showed_tritonserver_and_are_empty_now_have_become_blind() -> None:
+    """A context lasts as long as its process."""
+    seen = serving(ON_GPU).looks(gpu(processes={SERVER_PID: GIB})).looks(gpu(processes={}))
+    assert mode(seen) == "blind"
+    assert "no process, although it showed tritonserver before" in why(seen)
+    assert seen.book.evidence.contexts == {"GPU-a"}
+
+
+def test_contexts_are_those_of_lists_that_can_be_trusted() -> None:
+    """A number that is by chance tritonserver's is none."""
+    foreign = serving(ON_CPU).looks(gpu(processes=BOTH)).scans().looks(gpu(processes=BOTH))
+    assert mode(foreign) == "foreign_pids"
+    assert foreign.book.evidence.contexts == frozenset()
+    assert World().looks(gpu(processes={1: 1})).book.evidence.contexts == frozenset()
+
+
+@pytest.mark.parametrize(
+    ("driver", "gpus", "hint"),
+    [
+        ("560.35", {SERVER_PID: 0}, "give none outside the machine's first pid namespace"),
+        ("535.86", {}, "Drivers before 535.113 list the host's pids"),
+        ("580.1", {}, "only processes of the asking process's pid namespace"),
+    ],
+)
+def test_what_the_release_is_known_to_do_is_a_hint_and_no_more(
+    driver: str, gpus: dict[int, int | None], hint: str
+) -> None:
+    """The mode is measured all the same."""
+    seen = serving(ON_GPU).looks(gpu(processes=gpus), driver_version=driver)
+    assert hint in why(seen)
+    full = serving(ON_GPU).looks(gpu(processes={SERVER_PID: 1}), driver_version=driver)
+    assert mode(full) == "full"
+    first = serving(ON_GPU).scans(initial=True).looks(gpu(processes={SERVER_PID: 0}), driver_version=driver)
+    assert hint not in why(first)

@@ -12,6 +12,7 @@ import pytest
 
 from probe.facts.placement import EvidenceMode, Verdict
 from probe.facts.status import ModelStatus
+from probe.ledgers.exercise import TURNS
 from probe.sandbox.daemon import CLOSED, OPEN, Daemon
 from probe.sandbox.pods import Pod
 from probe.sandbox.repositories import Repository
@@ -113,6 +114,88 @@ def test_gpu_memory_of_a_models_stubs_is_its_proof_and_absence_after_use_its_dis
     nvml.set(gpus=[GpuState(uuid=FIRST, processes=(*first.processes, ProcessState(late, 64 * MIB))), second])
     probe.wait_clear("GpuNotUsed")
     probe.wait_code("/readyz", OPEN)
+
+
+def shown(pod: Pod, server: TritonServer, first: list[int], second: list[int]) -> list[GpuState]:
+    """Two GPUs with tritonserver's context on each, and 900 MiB of these processes."""
+    ours = pod.inside_pid(server.outer_pid)
+    assert ours is not None
+    return [
+        GpuState(
+            uuid=uuid,
+            minor=minor,
+            processes=(
+                ProcessState(ours, 300 * MIB),
+                *(ProcessState(pid, 900 * MIB) for pid in pids),
+            ),
+        )
+        for minor, (uuid, pids) in enumerate(((FIRST, first), (SECOND, second)))
+    ]
+
+
+def test_a_model_on_another_gpu_than_its_policy_names_closes_ready_until_it_moves(
+    triton: StartTriton, repository: Repository, daemon: StartDaemon, pod: Pod, nvml: NvmlDouble
+) -> None:
+    """WrongGpu with the UUIDs; what CUDA_VISIBLE_DEVICES says to tritonserver makes the remedy a line to paste."""
+    repository.add_echo(kind="KIND_GPU", gpus=(0,))
+    environment = {**cuda_double(2), "CUDA_VISIBLE_DEVICES": f"{FIRST},{SECOND}"}
+    server = triton(environment=environment).wait_ready()
+    stub = server.stubs("echo")[0].inside_pid
+    nvml.set(gpus=shown(pod, server, [stub], []))
+    settings = f"interval: 1s\nplacement: {{models: {{echo: {{gpus: [{SECOND}]}}}}}}\n"
+    probe = daemon(server, settings=settings, environment=nvml.environment)
+    wrong = probe.wait_finding("WrongGpu")
+    assert wrong.evidence["found"] == FIRST
+    assert wrong.evidence["allowed"] == SECOND
+    assert "gpus: [ 1 ] } ]" in wrong.remedy
+    assert probe.wait_code("/readyz", CLOSED).body.startswith("[-]WrongGpu echo/1")
+    assert model(probe, "echo").placement.memory_bytes_by_gpu == {FIRST: 900 * MIB}
+
+    nvml.set(gpus=shown(pod, server, [], [stub]))
+    probe.wait_clear("WrongGpu")
+    probe.wait_code("/readyz", OPEN)
+
+
+def test_instances_over_two_gpus_that_are_all_on_the_first_are_skewed(
+    triton: StartTriton, repository: Repository, daemon: StartDaemon, pod: Pod, nvml: NvmlDouble
+) -> None:
+    """A warning that fails no gate, and goes when one of them moves."""
+    repository.add_echo(kind="KIND_GPU", gpus=(0, 1))
+    server = triton(environment=cuda_double(2)).wait_ready()
+    one, two = (stub.inside_pid for stub in server.stubs("echo"))
+    nvml.set(gpus=shown(pod, server, [one, two], []))
+    probe = daemon(server, environment=nvml.environment)
+    skewed = probe.wait_finding("PlacementSkewed")
+    assert skewed.evidence["found"] == FIRST
+    assert skewed.evidence["declared_ordinals"] == "0,1"
+    assert probe.wait_code("/readyz", OPEN)
+
+    nvml.set(gpus=shown(pod, server, [one], [two]))
+    probe.wait_clear("PlacementSkewed")
+
+
+def test_fewer_instances_on_a_gpu_than_are_meant_to_be_is_told_with_the_numbers(
+    triton: StartTriton, repository: Repository, daemon: StartDaemon, pod: Pod, nvml: NvmlDouble
+) -> None:
+    """Declared on the GPU are two, found there is one; unknown until each had its turn."""
+    repository.add_echo(kind="KIND_GPU", gpus=(0, 1))
+    server = triton(environment=cuda_double(2)).wait_ready()
+    one, _ = (stub.inside_pid for stub in server.stubs("echo"))
+    nvml.set(gpus=shown(pod, server, [one], []))
+    settings = "interval: 1s\nplacement: {models: {echo: {min_instances: 2}}}\n"
+    probe = daemon(server, settings=settings, environment=nvml.environment)
+    probe.wait_until(
+        "a verdict", lambda: [each.placement.verdict for each in probe.status().models] == [Verdict.GPU]
+    )
+    assert probe.finding("GpuNotUsed") is None
+
+    for _ in range(2 * TURNS):
+        server.client.infer("echo", (1.0,))
+    fewer = probe.wait_finding("GpuNotUsed")
+    assert (fewer.evidence["stubs_on_gpu"], fewer.evidence["min_instances"]) == (1, 2)
+    assert "min_instances" in fewer.message
+    assert model(probe, "echo").placement.verdict is Verdict.GPU
+    assert probe.wait_code("/readyz", CLOSED).body.startswith("[-]GpuNotUsed echo/1")
 
 
 @pytest.mark.parametrize("listed", ["nothing", "strangers"])

@@ -340,7 +340,35 @@ def test_pids_that_are_asked_about_exist_or_not(tree: Tree) -> None:
     """By the scan, or where a mount hides processes, by the kernel; numbers that are no pid exist nowhere."""
     hidden = os.getpid()
     asked = (1, hidden, 0, -1, 2**22 + 1, 2**32 - 1, 2**70)
-    assert source(tree).scan(asked).existing_pids == {1, hidden}
+    reading = source(tree).scan(asked)
+    assert reading.existing_pids == {1, hidden}
+    assert [each.id.pid for each in reading.asked] == [1]
+
+
+@pytest.mark.parametrize(
+    ("environment", "visible"),
+    [
+        (b"PATH=/bin\0CUDA_VISIBLE_DEVICES=GPU-1, MIG-2\0X=1\0", ("GPU-1", "MIG-2")),
+        (b"CUDA_VISIBLE_DEVICES=GPU-1\0CUDA_VISIBLE_DEVICES=GPU-2\0", ("GPU-1",)),
+        (b"CUDA_VISIBLE_DEVICES=0,1\0", None),
+        (b"CUDA_VISIBLE_DEVICES=GPU-1,1\0", None),
+        (b"CUDA_VISIBLE_DEVICES=\0", None),
+        (b"CUDA_VISIBLE_DEVICES=\xff\0", None),
+        (b"NVIDIA_VISIBLE_DEVICES=GPU-1\0", None),
+        (b"", None),
+        (None, None),
+    ],
+)
+def test_the_devices_that_triton_may_see_are_read_where_they_are_uuids(
+    tree: Tree, environment: bytes | None, visible: tuple[str, ...] | None
+) -> None:
+    """Ordinals mean nothing from outside, and an environment may be closed to us."""
+    tree.server(10)
+    if environment is not None:
+        (tree.root / "10" / "environ").write_bytes(environment)
+    server = source(tree).scan().server
+    assert server is not None
+    assert server.visible_devices == visible
 
 
 def test_a_thousand_stubs_are_scanned_in_no_time(tree: Tree) -> None:

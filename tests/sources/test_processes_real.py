@@ -78,6 +78,11 @@ def test_a_pods_own_scan_finds_server_stubs_and_their_children(server: TritonSer
     assert reading.other_servers == 0
     assert reading.initial_namespace is False
     assert reading.existing_pids == {1}
+    assert [each.id.pid for each in reading.asked] == [1]
+    assert reading.ticks is not None
+    assert 0 < reading.ticks - reading.server.process.id.start_ticks < 3600 * reading.ticks_per_second
+    assert reading.began_after(reading.server.process, reading.observed.shifted(-86_400))
+    assert not reading.began_after(reading.server.process, reading.observed)
     for stub in reading.stubs:
         assert stub.process.parent == stub.arguments.parent_pid == reading.server.process.id.pid
         assert stub.process.name == "triton_python_b"

@@ -384,3 +384,4 @@ def test_how_long_triton_may_hold_a_request_back_is_told(written: str, seconds: 
     answer = messages.ModelConfigResponse()
     text_format.Parse(written, answer.config)
     assert translate.config(answer, "1").held_back_seconds == seconds
+    assert translate.config(answer, "1").sequences == ("sequence" in written)

@@ -89,7 +89,14 @@ def model(name: str = "resnet", version: str = "1", *, success: int | None = 12)
         platform="",
         ready=True,
         placement=Placement(
-            Verdict.GPU, Expected.GPU, "gpu", explicit=True, gpus=(GPU,), gpu_memory_bytes=3 << 30, why=()
+            Verdict.GPU,
+            Expected.GPU,
+            "gpu",
+            explicit=True,
+            gpus=(GPU,),
+            gpu_memory_bytes=3 << 30,
+            why=(),
+            memory_bytes_by_gpu={GPU: 3 << 30},
         ),
         instances=InstancesStatus(expected=2, alive=2, dead=0, frozen=0),
         stubs=tuple(

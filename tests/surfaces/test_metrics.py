@@ -131,22 +131,19 @@ def test_a_forgotten_models_counters_go() -> None:
     assert sample(EVERYTHING, "stub_exits_total", model="gone", cause="unload") is None
 
 
-def test_gpu_memory_is_told_apart_only_where_it_can_be() -> None:
-    """Memory of a stub on several GPUs belongs to none of them for certain."""
+def test_gpu_memory_is_told_of_each_gpu_whose_figure_is_known() -> None:
+    """One without a figure has no series."""
     single = model()
     spread = msgspec.structs.replace(
         single,
-        placement=msgspec.structs.replace(single.placement, gpus=("a", "b")),
-        stubs=tuple(
-            msgspec.structs.replace(each, gpus=gpus)
-            for each, gpus in zip(single.stubs, (("a",), ("b",)), strict=True)
+        placement=msgspec.structs.replace(
+            single.placement, gpus=("a", "b", "c"), memory_bytes_by_gpu={"a": 1 << 20, "b": 3 << 29}
         ),
     )
-    both = msgspec.structs.replace(spread, stubs=(msgspec.structs.replace(single.stubs[0], gpus=("a", "b")),))
-    name = "model_gpu_memory_bytes"
+    told = snapshot(models=(spread,))
 
-    assert sample(snapshot(models=(spread,)), name, model="resnet", version="1", gpu_uuid="b") == 3 << 29
-    assert sample(snapshot(models=(both,)), name, model="resnet", version="1", gpu_uuid="b") is None
+    for uuid, used in (("a", 1 << 20), ("b", 3 << 29), ("c", None)):
+        assert sample(told, "model_gpu_memory_bytes", model="resnet", version="1", gpu_uuid=uuid) == used
 
 
 def test_a_sum_with_an_unknown_part_is_unknown() -> None:

@@ -28,6 +28,7 @@ _STATES = {
     "x": ProcessState.DEAD,
 }
 _MINOR = re.compile(r"nvidia([0-9]+)\Z")
+_UUID = re.compile(r"(?:GPU|MIG)-[0-9A-Za-z/-]+")
 
 
 class Stat(msgspec.Struct, frozen=True):
@@ -111,6 +112,19 @@ class Procfs:
         # Bytes that are no text are replaced: these words end up in messages and in JSON.
         parts = raw.decode("utf-8", errors="replace").split("\0")
         return tuple(parts[:-1] if parts and not parts[-1] else parts)
+
+    def visible_devices(self, pid: int) -> tuple[str, ...] | None:
+        """The process's first ``CUDA_VISIBLE_DEVICES`` where it lists UUIDs alone; else, and where it is closed, None.
+
+        Ordinals in it are of no use: what they count depends on the driver and on ``CUDA_DEVICE_ORDER``.
+        Nothing else of the environment is kept, for it holds secrets.
+        """
+        for each in (self._read(f"{self._base}/{pid}/environ") or b"").split(b"\0"):
+            name, _, value = each.partition(b"=")
+            if name == b"CUDA_VISIBLE_DEVICES":
+                devices = tuple(part.strip() for part in value.decode("utf-8", errors="replace").split(","))
+                return devices if all(_UUID.fullmatch(part) for part in devices) else None
+        return None
 
     def gpu_minors(self, pid: int) -> tuple[int, ...] | None:
         """The N of each ``/dev/nvidia<N>`` in the process's root, or None where it can not be read."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import time
 from collections.abc import Iterable
 
 import msgspec
@@ -53,7 +54,8 @@ class ProcessSource:
 
         ``asked``: pids to look up beside (NVML's); ``kept``: processes to find again wherever they are now.
         """
-        observed = now()
+        observed, ticks = now(), int(time.clock_gettime(time.CLOCK_BOOTTIME) * TICKS_PER_SECOND)
+        asked = frozenset(asked)
         self._titled, self._titles = self._titles, {}
         stats = {pid: stat for pid in self._proc.pids() if (stat := self._proc.stat(pid)) is not None}
         children: dict[int, list[Stat]] = {}
@@ -71,6 +73,7 @@ class ProcessSource:
             stubs=tuple(self._stub(each, children, server) for each in stubs),
             other_servers=len(servers) - (server is not None),
             existing_pids=frozenset(pid for pid in asked if pid in known or _exists(pid)),
+            asked=tuple(self._process(stats[pid]) for pid in asked if pid in known),
             kept=tuple(
                 self._titled_process(stat)
                 for each in kept
@@ -78,6 +81,7 @@ class ProcessSource:
             ),
             ticks_per_second=TICKS_PER_SECOND,
             initial_namespace=self._initial,
+            ticks=ticks,
             scanned=len(stats),
         )
 
@@ -145,6 +149,7 @@ class ProcessSource:
             process=self._process(stat),
             arguments=self._command_lines.get(_id(stat), ()),
             gpu_minors=minors,
+            visible_devices=self._proc.visible_devices(stat.pid),
             root_readable=minors is not None,
         )
 

@@ -75,6 +75,7 @@ def config(message: Any, version: str) -> ModelConfig:  # noqa: ANN401
         decoupled=told.model_transaction_policy.decoupled,
         default_file=told.default_model_filename,
         held_back_seconds=_held_back_us(told) / 1e6,
+        sequences=told.HasField("sequence_batching"),
     )
 
 

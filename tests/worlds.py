@@ -251,8 +251,11 @@ class World(msgspec.Struct, frozen=True):
 
     # What the probe sees next.  What is not given is as it was.
 
-    def scans(self, *, existing: Iterable[int] = (), others: int = 0) -> World:
-        """The processes of this world are scanned; ``others``: tritonservers that are not the watched one."""
+    def scans(self, *, existing: Iterable[int] = (), others: int = 0, initial: bool = False) -> World:
+        """The processes of this world are scanned; ``others``: tritonservers that are not the watched one.
+
+        ``initial``: from the initial pid namespace.
+        """
         reading = ProcessReading(
             self.now,
             self.server,
@@ -260,6 +263,7 @@ class World(msgspec.Struct, frozen=True):
             other_servers=others,
             existing_pids=frozenset(existing),
             kept=tuple(each for each in self._below() if each.id in self.book.families.members),
+            initial_namespace=initial,
             scanned=1 + len(self.stubs),
         )
         return self._after(self.book.with_processes(reading))
@@ -347,9 +351,9 @@ class World(msgspec.Struct, frozen=True):
         told = {"state": NvmlState.OK, "gpus": gpus, "driver_version": "570.86", **reading}
         return self._after(self.book.with_nvml(NvmlReading(self.now, **told), patience))
 
-    def xid(self, code: int, uuid: str = "GPU-a") -> World:
-        """The driver reports an Xid."""
-        return self._after(self.book.with_xid(Xid(self.now, uuid, code)))
+    def xid(self, code: int, uuid: str = "GPU-a", *instance: int) -> World:
+        """The driver reports an Xid; ``instance``: ids of the MIG instance that it was on."""
+        return self._after(self.book.with_xid(Xid(self.now, uuid, code, *instance)))
 
     def sends(self, name: str, version: str = "1", **order: Any) -> World:  # noqa: ANN401
         """A canary goes out; ``touches`` and the like are the order's, that of an ensemble follows from it."""

@@ -10,6 +10,9 @@ from probe.checks import (
     control,
     ensembles,
     failing,
+    gpu_condition,
+    gpu_memory,
+    gpus,
     models,
     nvml,
     orphans,
@@ -21,6 +24,7 @@ from probe.checks import (
     stubs,
     visibility,
     workers,
+    xids,
 )
 from probe.checks.observation import Observation
 from probe.facts.findings import Claim
@@ -44,6 +48,10 @@ CHECKS: tuple[Callable[[Observation], Iterator[Claim]], ...] = (
     pace.judge,
     canaries.judge,
     placement.judge,
+    gpus.judge,
+    xids.judge,
+    gpu_condition.judge,
+    gpu_memory.judge,
     nvml.judge,
     visibility.judge,
     _container,

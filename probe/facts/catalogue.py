@@ -245,7 +245,6 @@ _ALL = (
         _CRITICAL,
         Action.CHECK_NODE,
         (_ready(),),
-        judged=False,
     ),
     Reason(
         "GpuResetRequired",
@@ -253,7 +252,6 @@ _ALL = (
         _CRITICAL,
         Action.CHECK_NODE,
         (_ready(),),
-        judged=False,
     ),
     Reason(
         "GpuXid",
@@ -261,28 +259,24 @@ _ALL = (
         _CRITICAL,
         Action.CHECK_NODE,
         (_ready(),),
-        judged=False,
     ),
     Reason(
         "GpuEcc",
         "Uncorrected memory errors, or a row remapping that failed.",
         _WARNING,
         Action.CHECK_NODE,
-        judged=False,
     ),
     Reason(
         "GpuThrottled",
         "The GPU slows down for heat or for its power brake.",
         _WARNING,
         Action.CHECK_NODE,
-        judged=False,
     ),
     Reason(
         "GpuMemoryPressure",
         "Memory in use on the GPU is above gpu.memory_pressure.",
         _WARNING,
         Action.CHECK_CONFIG,
-        judged=False,
     ),
     Reason(
         "NvmlUnavailable",

@@ -54,6 +54,9 @@ def whose(seen: Observation, gpu: Gpu) -> Whose:
 def _given(seen: Observation, gpu: Gpu, related: frozenset[str | None]) -> bool | None:
     server = seen.book.server
     minors = server.server.gpu_minors if server.server is not None else None
+    if not minors and seen.has_gpu:
+        # It uses a GPU without having a node of any: so it is on WSL and on Jetson.
+        minors = None
     node = gpu.minor in minors if minors is not None and gpu.minor is not None else None
     if not server.gpu_uuids:
         return node

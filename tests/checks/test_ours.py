@@ -42,7 +42,7 @@ A, B = gpu("GPU-a", minor=0), gpu("GPU-b", minor=1)
         (None, (), None),
         ((0,), (), True),
         ((1,), (), False),
-        ((), (), False),
+        ((), (), None),
         (None, ("GPU-a",), True),
         (None, ("GPU-b",), False),
         ((0, 1), ("GPU-b",), None),
@@ -69,6 +69,13 @@ def test_a_process_of_ours_on_a_gpu_outranks_all_else() -> None:
 def test_a_gpu_without_a_known_node_is_unknown() -> None:
     """Triton's nodes say nothing of it."""
     assert told(seeing(gpu("GPU-a"), B, minors=(1,))) is None
+
+
+def test_a_triton_without_any_node_has_no_gpu_unless_it_uses_one() -> None:
+    """Where a model was resolved to a GPU, there is one without a node: on WSL, on Jetson."""
+    assert told(seeing(A, B, minors=())) is None
+    on_cpu = serving(python_model("m"), server=server(minors=())).looks(A, B)
+    assert told(on_cpu) is False
 
 
 def test_where_triton_can_not_be_seen_its_metrics_alone_tell() -> None:
@@ -102,7 +109,7 @@ def test_the_only_part_of_a_gpu_that_is_ours_is_ours() -> None:
 def test_the_only_gpu_there_is_concerns_us_unless_it_is_surely_not_ours() -> None:
     """With a second one, nobody can tell."""
     assert concerned(seeing(A)) is Whose.OURS
-    assert concerned(seeing(A, minors=())) is Whose.OTHERS
+    assert concerned(seeing(A, minors=(1,))) is Whose.OTHERS
     assert concerned(seeing(A, B)) is Whose.UNKNOWN
     assert concerned(seeing(A, B, minors=(0,))) is Whose.OURS
 

@@ -47,7 +47,8 @@ def test_the_setting_is_the_user_s() -> None:
 def test_who_holds_it_is_told_by_model_and_the_rest_is_others() -> None:
     """What tritonserver itself holds is that of all models inside it."""
     listed: dict[int, int | None] = {SERVER_PID: 10 * GIB, 100: 20 * GIB, 101: 5 * GIB, 7: 50 * GIB}
-    claim = beside(full(96 * GIB, listed)).only("GpuMemoryPressure", judge)
+    world = beside(full(96 * GIB, listed)).scans(existing=listed).looks(full(96 * GIB, listed))
+    claim = world.only("GpuMemoryPressure", judge)
     assert "Of this Triton's: 25.0 GiB by a/1, 10.0 GiB by tritonserver; by others" in claim.message
     assert "or the driver itself: 61.0 GiB." in claim.message
     assert claim.evidence["ours_bytes"] == 35 * GIB

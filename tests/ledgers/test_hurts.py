@@ -119,7 +119,8 @@ def test_a_model_that_begins_to_fail_is_evidence() -> None:
 def test_a_model_inside_tritonserver_fails_where_tritonserver_is() -> None:
     """And where processes can not be seen, anywhere."""
     inside = model("o", group("o", InstanceKind.GPU), backend="onnxruntime")
-    world = serving(inside).scans().looks(gpu(processes={7: GIB}), gpu("GPU-b", {SERVER_PID: GIB}))
+    gpus = gpu(processes={7: GIB}), gpu("GPU-b", {SERVER_PID: GIB})
+    world = serving(inside).looks(*gpus).scans(existing=(7, SERVER_PID)).looks(*gpus)
     used = world.with_row(row("o", success=5)).polls(pending=())
     assert who(failing(used.xid(HARDWARE), "o")) is None
     other = failing(used.xid(HARDWARE, "GPU-b"), "o")

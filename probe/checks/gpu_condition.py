@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+import msgspec
+
 from probe.checks.gpus import named, subject
 from probe.checks.observation import Observation
 from probe.checks.ours import Whose, whose
@@ -30,26 +32,34 @@ that somebody chose."""
 
 
 def judge(seen: Observation) -> Iterator[Claim]:
-    """At most two claims a GPU, of GPUs that are Triton's or may be."""
-    for record, severity in watched(seen):
-        yield from _ecc(seen, record, severity)
-        yield from _throttled(record, severity)
+    """At most two claims a GPU."""
+    for record in telling(seen):
+        found = [*_ecc(seen, record), *_throttled(record)]
+        if found:
+            yield from of_ours(seen, record, *found)
 
 
-def watched(seen: Observation) -> Iterator[tuple[GpuRecord, Severity | None]]:
-    """The GPUs of which NVML tells something now and that may be Triton's; with a severity where that is unknown."""
+def telling(seen: Observation) -> Iterator[GpuRecord]:
+    """The GPUs of which NVML tells something now."""
     if seen.book.evidence.good is None:
         return
     for _, record in sorted(seen.book.gpus.records.items()):
         lately = record.answered is not None and record.told.mono - record.answered.mono <= ERRING
-        if record.gone_since is not None or record.lost_since is not None or not lately:
-            continue
-        concern = whose(seen, record.gpu)
-        if concern is not Whose.OTHERS:
-            yield record, Severity.INFO if concern is Whose.UNKNOWN else None
+        if lately and record.gone_since is None and record.lost_since is None:
+            yield record
 
 
-def _ecc(seen: Observation, record: GpuRecord, severity: Severity | None) -> Iterator[Claim]:
+def of_ours(seen: Observation, record: GpuRecord, *claims: Claim) -> Iterator[Claim]:
+    """These claims where the GPU is Triton's, as information where that can not be told, none where it is not."""
+    concern = whose(seen, record.gpu)
+    if concern is Whose.OURS:
+        yield from claims
+    elif concern is Whose.UNKNOWN:
+        for each in claims:
+            yield msgspec.structs.replace(each, severity=Severity.INFO)
+
+
+def _ecc(seen: Observation, record: GpuRecord) -> Iterator[Claim]:
     gpu = record.gpu
     rose, seconds = record.ecc_new, age(seen.now, record.ecc_rose)
     said, remedies = [], []
@@ -80,11 +90,10 @@ def _ecc(seen: Observation, record: GpuRecord, severity: Severity | None) -> Ite
             "rows_failed": gpu.rows_failed,
             "rows_pending": gpu.rows_pending,
         },
-        severity=severity,
     )
 
 
-def _throttled(record: GpuRecord, severity: Severity | None) -> Iterator[Claim]:
+def _throttled(record: GpuRecord) -> Iterator[Claim]:
     reasons = [each for each in record.gpu.clock_reasons or () if each in _HARMFUL]
     # The plain word stands beside the one that says why.
     told = [each for each in reasons if each != "hw_slowdown"] or reasons
@@ -99,5 +108,4 @@ def _throttled(record: GpuRecord, severity: Severity | None) -> Iterator[Claim]:
         + ". Inference is slower meanwhile, and right.",
         record.told,
         {"clock_reasons": " ".join(reasons)},
-        severity=severity,
     )

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from probe.checks.gpu_condition import watched
+from probe.checks.gpu_condition import of_ours, telling
 from probe.checks.gpus import named, subject
 from probe.checks.observation import Observation
-from probe.facts.findings import Claim, Severity
+from probe.facts.findings import Claim
 from probe.ledgers.gpu_records import GpuRecord
 
 _NAMED = 5
@@ -16,17 +16,15 @@ _NAMED = 5
 
 def judge(seen: Observation) -> Iterator[Claim]:
     """One claim a GPU above ``gpu.memory_pressure``; a GPU in parts has a memory for each."""
-    for record, severity in watched(seen):
+    for record in telling(seen):
         total, used = record.gpu.memory_total_bytes, record.gpu.memory_used_bytes
-        if seen.book.gpus.parts(record.gpu.uuid) or not total or used is None:
+        if not total or used is None or used / total <= seen.settings.gpu.memory_pressure:
             continue
-        if used / total > seen.settings.gpu.memory_pressure:
-            yield _pressure(seen, record, total, used, severity)
+        if not seen.book.gpus.parts(record.gpu.uuid):
+            yield from of_ours(seen, record, _pressure(seen, record, total, used))
 
 
-def _pressure(
-    seen: Observation, record: GpuRecord, total: int, used: int, severity: Severity | None
-) -> Claim:
+def _pressure(seen: Observation, record: GpuRecord, total: int, used: int) -> Claim:
     held = _holders(seen, record)
     ours = sum(held.values())
     most = sorted(held.items(), key=lambda each: -each[1])[:_NAMED]
@@ -50,7 +48,6 @@ def _pressure(
             "ours_bytes": ours if held else None,
             **{f"held_by_{who}": size for who, size in most},
         },
-        severity=severity,
     )
 
 

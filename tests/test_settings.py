@@ -513,8 +513,9 @@ def test_no_text_breaks_the_reader(tmp_path_factory: pytest.TempPathFactory, tex
                 "heal.reload_model": "true",
                 "restarts.max": "5",
                 "gpu.memory_pressure": "0.5",
+                "grpc_listen": "127.0.0.1:8004",
             },
-            ("gpu.memory_pressure",),
+            ("grpc_listen",),
         ),
         (
             {"placement.models": "{m: {gpus: [GPU-1], min_instances: 2}, n: {device: gpu}}"},

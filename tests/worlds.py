@@ -377,9 +377,9 @@ class World(msgspec.Struct, frozen=True):
         told = {"state": NvmlState.OK, "gpus": gpus, "driver_version": "570.86", **reading}
         return self._after(self.book.with_nvml(NvmlReading(self.now, **told), patience))
 
-    def xid(self, code: int, uuid: str = "GPU-a") -> World:
-        """The driver reports an Xid."""
-        return self._after(self.book.with_xid(Xid(self.now, uuid, code)))
+    def xid(self, code: int, uuid: str = "GPU-a", *instance: int) -> World:
+        """The driver reports an Xid; ``instance``: ids of the MIG instance that it was on."""
+        return self._after(self.book.with_xid(Xid(self.now, uuid, code, *instance)))
 
     def sends(self, name: str, version: str = "1", **order: Any) -> World:  # noqa: ANN401
         """A canary goes out; ``touches`` and the like are the order's, that of an ensemble follows from it."""

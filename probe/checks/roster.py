@@ -11,6 +11,9 @@ from probe.checks import (
     devices,
     ensembles,
     failing,
+    gpu_condition,
+    gpu_memory,
+    gpus,
     models,
     nvml,
     orphans,
@@ -22,6 +25,7 @@ from probe.checks import (
     stubs,
     visibility,
     workers,
+    xids,
 )
 from probe.checks.observation import Observation
 from probe.facts.findings import Claim
@@ -46,6 +50,10 @@ CHECKS: tuple[Callable[[Observation], Iterator[Claim]], ...] = (
     canaries.judge,
     placement.judge,
     devices.judge,
+    gpus.judge,
+    xids.judge,
+    gpu_condition.judge,
+    gpu_memory.judge,
     nvml.judge,
     visibility.judge,
     _container,

@@ -179,6 +179,11 @@ class Publisher:
             stub_exits=seen.book.stubs.exits,
             canaries=canaries.tallies(seen),
             heals=self.healing.counts,
+            xids={
+                (uuid, str(code)): each.count
+                for uuid, codes in seen.book.gpus.xids.items()
+                for code, each in codes.items()
+            },
             sources={name: track.tally() for name, track in tracks.items()},
             last_success_wall={
                 (key.name, key.version): record.traffic.last_success_wall
@@ -210,7 +215,7 @@ class Publisher:
             },
             findings=findings,
             models=report.models(seen),
-            gpus=report.gpus(seen),
+            gpus=report.gpus(seen, findings),
             container=report.container(seen.book.container),
             evidence=seen.book.evidence.evidence,
         )

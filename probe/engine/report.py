@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from probe.checks.observation import Observation
 from probe.checks.outside import use_of
 from probe.checks.stubs import believed_deaths
 from probe.checks.verdicts import placement_of
 from probe.facts.canaries import CanaryOutcome
 from probe.facts.container import ContainerReading, Limit
+from probe.facts.findings import Finding, Severity
 from probe.facts.models import ModelState
+from probe.facts.nvml import Gpu
 from probe.facts.releases import semantics
 from probe.facts.status import (
     CanaryStatus,
@@ -141,9 +145,16 @@ def _canary(seen: Observation, record: ModelRecord) -> CanaryStatus | None:
     )
 
 
-def gpus(seen: Observation) -> tuple[GpuStatus, ...]:
-    """Every GPU that NVML shows; whether one is well is judged by later checks, so ``ok`` says only "answers"."""
+def gpus(seen: Observation, findings: Iterable[Finding] = ()) -> tuple[GpuStatus, ...]:
+    """Every GPU that NVML shows, with what the findings say of it."""
     good = seen.book.evidence.good
+    if good is None:
+        return ()
+    unwell = frozenset(
+        each.subject.gpu_uuid
+        for each in findings
+        if each.severity is Severity.CRITICAL or each.reason in _UNUSABLE
+    )
     return tuple(
         GpuStatus(
             uuid=gpu.uuid,
@@ -154,10 +165,24 @@ def gpus(seen: Observation) -> tuple[GpuStatus, ...]:
             memory_used_bytes=gpu.memory_used_bytes,
             recovery_action=gpu.recovery_action,
             xids={str(code): each.count for code, each in sorted(seen.book.gpus.of(gpu.uuid).items())},
-            ok=gpu.error is None,
+            ok=_well(seen, gpu, told=bool(good.xids_told), unwell=unwell),
         )
-        for gpu in (good.gpus if good is not None else ())
+        for gpu in good.gpus
     )
+
+
+_UNUSABLE = ("GpuLost", "GpuResetRequired")
+"""Whosever GPU it is."""
+
+
+def _well(seen: Observation, gpu: Gpu, *, told: bool, unwell: frozenset[str]) -> bool | None:
+    if gpu.uuid in unwell or gpu.parent in unwell:
+        return False
+    # A GPU in parts is asked as a whole.  Where the driver tells neither Xids nor a recovery action, an answer
+    # alone is no health.
+    whole = seen.book.gpus.whole(gpu.uuid)
+    action = whole.gpu.recovery_action if whole is not None else None
+    return None if gpu.error is not None or (action is None and not told) else True
 
 
 def container(reading: ContainerReading | None) -> ContainerStatus:

@@ -249,7 +249,6 @@ _ALL = (
         _CRITICAL,
         Action.CHECK_NODE,
         (_ready(),),
-        judged=False,
     ),
     Reason(
         "GpuResetRequired",
@@ -257,7 +256,6 @@ _ALL = (
         _CRITICAL,
         Action.CHECK_NODE,
         (_ready(),),
-        judged=False,
     ),
     Reason(
         "GpuXid",
@@ -265,28 +263,24 @@ _ALL = (
         _CRITICAL,
         Action.CHECK_NODE,
         (_ready(),),
-        judged=False,
     ),
     Reason(
         "GpuEcc",
         "Uncorrected memory errors, or a row remapping that failed.",
         _WARNING,
         Action.CHECK_NODE,
-        judged=False,
     ),
     Reason(
         "GpuThrottled",
         "The GPU slows down for heat or for its power brake.",
         _WARNING,
         Action.CHECK_NODE,
-        judged=False,
     ),
     Reason(
         "GpuMemoryPressure",
         "Memory in use on the GPU is above gpu.memory_pressure.",
         _WARNING,
         Action.CHECK_CONFIG,
-        judged=False,
     ),
     Reason(
         "NvmlUnavailable",

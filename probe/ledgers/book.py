@@ -20,8 +20,10 @@ from probe.ledgers.exercise import ExerciseLedger
 from probe.ledgers.exertion import ExertionLedger
 from probe.ledgers.families import FamiliesLedger
 from probe.ledgers.footprints import footprint
+from probe.ledgers.gpu_records import Clients
 from probe.ledgers.gpus import GpusLedger
 from probe.ledgers.growth import GrowthLedger
+from probe.ledgers.hurts import incidents
 from probe.ledgers.kills import KillsLedger
 from probe.ledgers.models import ModelsLedger
 from probe.ledgers.orphans import OrphansLedger
@@ -72,7 +74,7 @@ class Book(msgspec.Struct, frozen=True):
             processes=reading,
         )
         missed = (each for process, each in _exits(stubs, workers).items() if process not in before)
-        return _of_this_load(after._counting(*missed))  # noqa: SLF001
+        return _hurting(_of_this_load(after._counting(*missed)))  # noqa: SLF001
 
     def with_exit(self, event: Exit) -> Book:
         """After the kernel told of an exit."""
@@ -89,7 +91,8 @@ class Book(msgspec.Struct, frozen=True):
             families=self.families.with_exit(event),
             workers=workers.settled(stubs, self.models),
         )
-        return after._counting(event) if member is not None or event.id in self.stubs.live else after  # noqa: SLF001
+        counted = after._counting(event) if member is not None or event.id in self.stubs.live else after  # noqa: SLF001
+        return _hurting(counted)
 
     def _counting(self, *exits: Exit) -> Book:
         # What the count of OOM kills says of these exits, as far as it was read.
@@ -135,9 +138,8 @@ class Book(msgspec.Struct, frozen=True):
         stubs = self.stubs.with_models(models)
         workers = self.workers.settled(stubs, models)
         exercise = self.exercise.with_models(models, stubs)
-        return _of_this_load(
-            msgspec.structs.replace(self, models=models, stubs=stubs, workers=workers, exercise=exercise)
-        )
+        after = msgspec.structs.replace(self, models=models, stubs=stubs, workers=workers, exercise=exercise)
+        return _hurting(_of_this_load(after))
 
     def believing(self, *exited: ProcessId) -> Book:
         """After Triton had its time to explain these exits."""
@@ -178,13 +180,14 @@ class Book(msgspec.Struct, frozen=True):
         return msgspec.structs.replace(
             self,
             evidence=evidence,
+            gpus=self.gpus.with_look(reading, Clients.of(self.processes, evidence.evidence)),
             growth=self.growth.with_look(shown),
             exertion=self.exertion.with_look(shown),
         )
 
     def with_xid(self, event: Xid) -> Book:
         """After the driver reported an Xid."""
-        return msgspec.structs.replace(self, gpus=self.gpus.with_xid(event))
+        return _hurting(msgspec.structs.replace(self, gpus=self.gpus.with_xid(event)))
 
     def with_container(self, reading: ContainerReading) -> Book:
         """After a look at the container; its count of OOM kills may explain exits."""
@@ -207,6 +210,7 @@ class Book(msgspec.Struct, frozen=True):
             evidence=self.evidence.forgotten(),
             growth=GrowthLedger(),
             exertion=ExertionLedger(),
+            gpus=self.gpus.forgotten(),
             container=None,
         )
 
@@ -219,6 +223,12 @@ def _exits(stubs: StubsLedger, workers: WorkersLedger) -> dict[ProcessId, Exit]:
 def age(now: Instant, then: Instant | None) -> float | None:
     """Seconds since then, or None where it never was."""
     return None if then is None else max(0.0, now.mono - then.mono)
+
+
+def _hurting(book: Book) -> Book:
+    # What of ours breaks around an Xid tells whom it concerns; the ledgers of the broken forget it soon.
+    gpus = book.gpus.hurting(lambda: incidents(book.server, book.stubs, book.workers, book.models))
+    return msgspec.structs.replace(book, gpus=gpus) if gpus is not book.gpus else book
 
 
 def _of_this_load(book: Book) -> Book:

@@ -35,16 +35,19 @@ class ServerLedger(msgspec.Struct, frozen=True):
     """Whether HTTP answered in this epoch."""
     http_refusals: int = 0
     """How many looks in a row HTTP, which had answered, refused while gRPC answered."""
-    gpus_told: bool = False
-    """Whether Triton's own metrics showed a GPU in this epoch."""
     gpu_uuids: frozenset[str] = frozenset()
-    """The GPUs that they showed."""
+    """GPUs that Triton's own metrics showed in this epoch: those that CUDA shows to it."""
     misses: int = 0
     blocked_looks: int = 0
     """How many looks in a row a gRPC call timed out while HTTP liveness answered."""
     blocked_since: Instant | None = None
     version: str | None = None
     ready: bool | None = None
+
+    @property
+    def gpus_told(self) -> bool:
+        """Whether Triton's own metrics showed a GPU in this epoch."""
+        return bool(self.gpu_uuids)
 
     @property
     def refused(self) -> bool:
@@ -91,7 +94,6 @@ class ServerLedger(msgspec.Struct, frozen=True):
             last=self.last if self.process is None else None,
             told=self.told if self.process is None else None,
             http_up=self.http_up and self.process is None,
-            gpus_told=self.gpus_told and self.process is None,
             gpu_uuids=self.gpu_uuids if self.process is None else frozenset(),
             version=self.version if self.process is None else None,
             ready=self.ready if self.process is None else None,
@@ -128,7 +130,6 @@ class ServerLedger(msgspec.Struct, frozen=True):
             told=reading if _definite(reading) else self.told,
             http_up=http_up,
             http_refusals=self.http_refusals + 1 if refused else 0,
-            gpus_told=bool(reading.gpu_memory_used) or (self.gpus_told and not came_back),
             gpu_uuids=frozenset(uuid for uuid, _ in reading.gpu_memory_used or ())
             | (frozenset() if came_back else self.gpu_uuids),
             up=self.up or answered,

@@ -5,10 +5,7 @@ from __future__ import annotations
 from probe.settings.knobs import value_at
 from probe.settings.schema import Settings
 
-IDLE = (
-    "grpc_listen",
-    "gpu.memory_pressure",
-)
+IDLE = ("grpc_listen",)
 """Knobs that are read and checked, so that a configuration written today stays valid, and do nothing."""
 
 

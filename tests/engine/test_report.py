@@ -186,14 +186,15 @@ def test_traffic_is_told_since_the_probe_first_saw_the_model() -> None:
 
 
 def test_gpus_are_those_of_the_last_good_look() -> None:
-    """Well is what answers; its memory is NVML's."""
+    """Memory is NVML's, of the whole device; Xids are counted since the probe began."""
     world = serving(ON_GPU).looks(
-        gpu("GPU-a", {}, minor=3, memory_total_bytes=GIB, recovery_action="none"), gpu("GPU-b", error="15")
+        gpu("GPU-a", {}, minor=3, memory_total_bytes=GIB, recovery_action="none"),
+        gpu("GPU-b", error="TIMEOUT"),
     )
-    first, second = report.gpus(world.seen)
-    assert (first.uuid, first.minor, first.memory_total_bytes, first.ok) == ("GPU-a", 3, GIB, True)
+    first, second = report.gpus(world.xid(31, "GPU-b").xid(31, "GPU-b").xid(8, "GPU-b").seen)
+    assert (first.uuid, first.minor, first.memory_total_bytes) == ("GPU-a", 3, GIB)
     assert (first.recovery_action, first.xids) == ("none", {})
-    assert (second.memory_total_bytes, second.ok) == (None, False)
+    assert (second.memory_total_bytes, second.xids) == (None, {"8": 1, "31": 2})
     assert report.gpus(serving(ON_GPU).seen) == ()
 
 

@@ -20,7 +20,7 @@ _BLANK = re.compile(r"(?:[ \t\r\n\v\f]+|#[^\n]*)*")
 _MARK = re.compile(
     r"""(?P<word>[A-Za-z_][A-Za-z0-9_]*)
     |(?P<number>(?:0[xX][0-9a-fA-F]+|(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][-+]?[0-9]+)?)[fF]?)
-    |(?P<string>"(?:[^"\\\n]|\\[^\n])*"|'(?:[^'\\\n]|\\[^\n])*')
+    |(?P<string>"(?:[^"\\\n]|\\[abfnrtvxXuU0-7?'"\\])*"|'(?:[^'\\\n]|\\[abfnrtvxXuU0-7?'"\\])*')
     |(?P<sign>[-:;,{}<>\[\]/.])""",
     re.VERBOSE,
 )

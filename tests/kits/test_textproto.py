@@ -114,6 +114,7 @@ def test_names_in_brackets_are_names() -> None:
         ("a: [1 2]", Spot(1, 7), "found '2', expected ',' or ']'"),
         ("[a:", Spot(1, 3), "expected a name in brackets"),
         ('a: "unended\n"', Spot(1, 4), "found '\"unended', expected a value"),
+        ('a: "\\q"', Spot(1, 4), "expected a value"),
         ("a: ${b}", Spot(1, 4), "found '${b}', expected a value"),
         ("\x00", Spot(1, 1), "expected a field's name"),
         ("a: 1 \xa0", Spot(1, 6), "expected a field's name"),

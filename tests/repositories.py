@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import random
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +24,63 @@ from probe.settings import ModelPlacement, PlacementSettings, Policy, Settings
 GPU, CPU, MODEL, AUTO = InstanceKind.GPU, InstanceKind.CPU, InstanceKind.MODEL, InstanceKind.AUTO
 SOURCE = "model_instance_device_id = 0\n"
 """A model.py that asks for its device."""
+FULL = """\
+# an ONNX model
+name: "ranker"
+platform: "onnxruntime_onnx"
+max_batch_size: 8
+input [ { name: "x", data_type: TYPE_FP32, dims: [ -1 ] } ]
+instance_group [
+  {
+    name: "first"
+    count: 2
+    kind: KIND_GPU
+    gpus: [ 0, 1 ]
+  },
+  { count: 1 }
+]
+instance_group { kind: KIND_CPU passive: true }
+optimization {
+  execution_accelerators {
+    gpu_execution_accelerator: [ { name: "tensorrt" }, { name: "cuda" } ]
+    cpu_execution_accelerator { name: "openvino" }
+  }
+}
+parameters { key: "triton_probe.device" value { string_value: "gpu" } }
+parameters: { key: 'a' value: { string_value: 'b' } }
+version_policy: { specific { versions: [ 1, 3 ] } }
+"""
+"""A configuration with everything that an audit asks for."""
+
+PIECES = (
+    *FULL.encode().split(),
+    *b"{ } [ ] < > : , ; # \" ' \\ \x00 \xff - 9999999999999999999999 1e400 nan 0x".split(),
+    *b"KIND_MODEL ensemble_scheduling step latest \n".split(b" "),
+)
+"""Words of such a file, and some that break one."""
+
+
+def mutants(count: int, seed: int) -> Iterator[bytes]:
+    """So many files of which some bytes or words were lost, doubled, changed, or put elsewhere."""
+    chance = random.Random(seed)  # noqa: S311 - no secret
+    for _ in range(count):
+        raw = bytearray(FULL.encode())
+        for _ in range(chance.randint(1, 6)):
+            at, other = sorted((chance.randrange(len(raw) + 1), chance.randrange(len(raw) + 1)))
+            match chance.randrange(5):
+                case 0:
+                    del raw[at : min(other, at + 40)]
+                case 1:
+                    raw[at:at] = b" " + chance.choice(PIECES) + b" "
+                case 2:
+                    raw[at : at + 1] = bytes([chance.randrange(256)])
+                case 3:
+                    raw[at:at] = raw[at : min(other, at + 200)]
+                case _:
+                    raw[at:] = b"" if chance.randrange(4) == 0 else raw[at:]
+        yield bytes(raw)
+
+
 _OF_FOLDER = ("config_file", "config", "variant", "versions", "ignored", "lone")
 
 

@@ -13,6 +13,7 @@ class WrittenGroup(msgspec.Struct, frozen=True):
     """One ``instance_group`` as its author wrote it; what is not written is empty, 0, or ``KIND_AUTO``.
 
     ``line`` is where it begins, ``kind_line`` where its kind stands (or where it begins); both from 1.
+    A ``passive`` one gets no requests.
     """
 
     name: str
@@ -21,6 +22,7 @@ class WrittenGroup(msgspec.Struct, frozen=True):
     gpus: tuple[int, ...]
     line: int
     kind_line: int
+    passive: bool = False
 
 
 class WrittenStep(msgspec.Struct, frozen=True):

@@ -77,6 +77,7 @@ def test_a_model_of_no_known_backend_is_refused() -> None:
     """Where neither its configuration nor its files tell; a platform of somebody's own may."""
     assert rules(model("m", ON_CPU, backend="", versions=(version(1, "x"),))) == ["BackendUnknown"]
     assert rules(model("m", ON_CPU, backend="", platform="own")) == []
+    assert rules(model("m", ON_CPU, backend="", versions=())) == ["VersionMissing"]
 
 
 @pytest.mark.parametrize(
@@ -121,6 +122,18 @@ def test_a_version_beside_others_that_is_missing_is_a_warning() -> None:
     one = model("m", ON_CPU, policy=VersionPolicy(None, (1, 3), 5))
     assert only("VersionMissing", one).severity is Severity.WARNING
     assert only("VersionMissing", model("m", ON_CPU, versions=())).severity is Severity.CRITICAL
+
+
+def test_configurations_without_any_model_are_one_finding() -> None:
+    """A tree of sources whose weights come later; a single model without a version is told by itself."""
+    bare = [model(each, ON_CPU, versions=()) for each in "abcde"]
+    (found,) = audited(*bare)
+    assert (found.rule, found.path, found.model) == ("VersionMissing", "models", "")
+    assert "None of its 5 models (a, b, c and 2 more) has" in found.message
+    assert "--exclude VersionMissing" in found.remedy
+    assert "2 models (a, b) has" in audited(*bare[:2])[0].message
+    assert [each.model for each in audited(bare[0])] == ["a"]
+    assert [each.model for each in audited(*bare[:2], model("z", ON_CPU))] == ["a", "b"]
 
 
 def test_an_ensemble_needs_a_version_and_has_no_instances() -> None:

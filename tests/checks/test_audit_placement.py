@@ -8,7 +8,7 @@ from probe.checks.audit.terms import instances, wish
 from probe.facts.findings import Severity
 from probe.facts.models import InstanceKind
 from probe.facts.placement import Expected
-from probe.facts.repository import RepositoryModel, WrittenAccelerator, WrittenParameter
+from probe.facts.repository import RepositoryModel, WrittenAccelerator, WrittenGroup, WrittenParameter
 from tests.repositories import (
     AUTO,
     CPU,
@@ -174,7 +174,9 @@ def test_kind_auto_with_gpus_does_not_fall_back() -> None:
 
 
 def test_groups_on_both_are_mixed() -> None:
-    """With the number of instances that answer more slowly."""
+    """With the number of instances that answer more slowly; a passive group answers nothing."""
+    quiet = WrittenGroup("", CPU, 1, (), 8, 9, passive=True)
+    assert rules(model("m", group(GPU), quiet)) == []
     one = only("PlacementMixed", model("m", group(GPU), group(CPU, 1, line=8, kind_line=9)))
     assert one.line == 9
     assert (

@@ -18,7 +18,7 @@ from probe.facts.findings import Severity
 from probe.facts.repository import Unreadable
 from probe.surfaces import terminal
 from probe.surfaces.audits import AuditReport, FixedFile, as_annotations, as_text
-from tests.repositories import lay
+from tests.repositories import lay, mutants
 
 CLEAN = 'backend: "python"\ninstance_group [ { count: 1 kind: KIND_CPU } ]\n'
 IMPLICIT = '# mine\nbackend: "python"\n'
@@ -264,6 +264,22 @@ def test_a_fix_that_can_not_be_written_exits_2(tmp_path: Path, monkeypatch: pyte
     result = run(tmp_path, "--fix", "--device", "gpu")
     assert result.exit_code == 2
     assert "UNREADABLE  --fix: can not be written: read-only file system" in result.output
+
+
+def test_a_repository_of_mutated_files_is_audited_and_fixed(tmp_path: Path) -> None:
+    """Whatever they say: no crash, each file is told of or well, and what was readable still is."""
+    for index, raw in enumerate(mutants(300, 7)):
+        lay(tmp_path, f"m{index}", raw)
+    arguments = (tmp_path, "--device", "gpu", "--shm", "64Mi", "--memory", "1Gi", "--gpus", "2")
+    before = told(*arguments)
+    after = told(*arguments, "--fix")
+
+    assert len(before["models"]) == 300
+    assert 0 < len(before["unreadable"]) < 300
+    assert after["unreadable"] == before["unreadable"]
+    assert len(after["fixed"]) == sum(each["rule"] == "PlacementImplicit" for each in before["findings"])
+    assert "PlacementImplicit" not in {each["rule"] for each in after["findings"]}
+    assert run(*arguments, "--format", "github").exit_code == 2
 
 
 def test_annotations_are_commands_of_the_workflow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import random
-from collections.abc import Iterator
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -19,33 +16,7 @@ from probe.facts.repository import (
     WrittenStep,
 )
 from probe.sources.repository.configs import ConfigError, parse
-
-FULL = """\
-# an ONNX model
-name: "ranker"
-platform: "onnxruntime_onnx"
-max_batch_size: 8
-input [ { name: "x", data_type: TYPE_FP32, dims: [ -1 ] } ]
-instance_group [
-  {
-    name: "first"
-    count: 2
-    kind: KIND_GPU
-    gpus: [ 0, 1 ]
-  },
-  { count: 1 }
-]
-instance_group { kind: KIND_CPU }
-optimization {
-  execution_accelerators {
-    gpu_execution_accelerator: [ { name: "tensorrt" }, { name: "cuda" } ]
-    cpu_execution_accelerator { name: "openvino" }
-  }
-}
-parameters { key: "triton_probe.device" value { string_value: "gpu" } }
-parameters: { key: 'a' value: { string_value: 'b' } }
-version_policy: { specific { versions: [ 1, 3 ] } }
-"""
+from tests.repositories import FULL, PIECES, mutants
 
 
 def test_everything_that_an_audit_asks_for_is_read_with_its_line() -> None:
@@ -56,7 +27,7 @@ def test_everything_that_an_audit_asks_for_is_read_with_its_line() -> None:
     assert told.groups == (
         WrittenGroup("first", InstanceKind.GPU, 2, (0, 1), 7, 10),
         WrittenGroup("", InstanceKind.AUTO, 1, (), 13, 13),
-        WrittenGroup("", InstanceKind.CPU, 0, (), 15, 15),
+        WrittenGroup("", InstanceKind.CPU, 0, (), 15, 15, passive=True),
     )
     assert told.accelerators == (
         WrittenAccelerator("tensorrt", InstanceKind.GPU, 18),
@@ -159,61 +130,6 @@ def test_what_is_no_configuration_is_told_with_its_place(
     assert (raised.value.line, raised.value.column) == (line, column)
 
 
-_PIECES = (
-    *FULL.encode().split(),
-    *(
-        b"{",
-        b"}",
-        b"[",
-        b"]",
-        b"<",
-        b">",
-        b":",
-        b",",
-        b";",
-        b"#",
-        b'"',
-        b"'",
-        b"\\",
-        b"\n",
-        b"\x00",
-        b"\xff",
-        b"-",
-    ),
-    *(
-        b"KIND_MODEL",
-        b"9999999999999999999999",
-        b"1e400",
-        b"nan",
-        b"ensemble_scheduling",
-        b"step",
-        b"latest",
-        b"0x",
-    ),
-)
-
-
-def mutants(count: int, seed: int) -> Iterator[bytes]:
-    """So many files of which some bytes or words were lost, doubled, changed, or put elsewhere."""
-    chance = random.Random(seed)  # noqa: S311 - no secret
-    for _ in range(count):
-        raw = bytearray(FULL.encode())
-        for _ in range(chance.randint(1, 6)):
-            at, other = sorted((chance.randrange(len(raw) + 1), chance.randrange(len(raw) + 1)))
-            match chance.randrange(5):
-                case 0:
-                    del raw[at : min(other, at + 40)]
-                case 1:
-                    raw[at:at] = b" " + chance.choice(_PIECES) + b" "
-                case 2:
-                    raw[at : at + 1] = bytes([chance.randrange(256)])
-                case 3:
-                    raw[at:at] = raw[at : min(other, at + 200)]
-                case _:
-                    raw[at:] = b"" if chance.randrange(4) == 0 else raw[at:]
-        yield bytes(raw)
-
-
 def test_mutated_files_are_read_or_refused_and_crash_nothing() -> None:
     """Ten thousand of them; neither outcome is so rare that the test would say nothing."""
     read = refused = 0
@@ -229,7 +145,7 @@ def test_mutated_files_are_read_or_refused_and_crash_nothing() -> None:
     assert refused > 500
 
 
-@given(st.lists(st.sampled_from(_PIECES), max_size=40).map(b" ".join))
+@given(st.lists(st.sampled_from(PIECES), max_size=40).map(b" ".join))
 def test_words_in_any_order_crash_nothing(raw: bytes) -> None:
     """The words of real files, shuffled."""
     try:

@@ -47,6 +47,14 @@ def test_every_folder_of_a_repository_is_a_model(tmp_path: Path) -> None:
     assert reading.unreadable == ()
 
 
+def test_what_lies_beside_models_without_files_is_none(tmp_path: Path) -> None:
+    """A tree of sources is no repository yet, and its other folders are not meant for one."""
+    lay(tmp_path, "written", 'backend: "python"', files=())
+    lay(tmp_path, "tests", files=("configs/case.pbtxt",))
+
+    assert names(read(tmp_path)) == [["written"]]
+
+
 def test_a_models_folder_and_its_file_are_the_model(tmp_path: Path) -> None:
     """By whichever of its names it is given, once or twice, with its neighbours known by name."""
     folder = lay(tmp_path, "m", 'backend: "python"')

@@ -6,9 +6,11 @@ from collections.abc import Iterator
 
 from probe.checks.audit.backends import backend_of
 from probe.checks.audit.terms import Terms, finding, instances
-from probe.facts.audits import AuditFinding
+from probe.facts.audits import RULES, AuditFinding
 from probe.facts.findings import Severity
-from probe.facts.repository import RepositoryModel
+from probe.facts.repository import Deployment, RepositoryModel
+
+_NAMED = 3
 
 
 def judge(model: RepositoryModel, terms: Terms) -> Iterator[AuditFinding]:
@@ -35,7 +37,7 @@ def judge(model: RepositoryModel, terms: Terms) -> Iterator[AuditFinding]:
             f'Write name: "{model.name}", or nothing, or rename the folder.',
         )
     backend = backend_of(model)
-    if not backend and not said.platform and not said.ensemble:
+    if model.versions and not backend and not said.platform and not said.ensemble:
         yield finding(
             "BackendUnknown",
             model,
@@ -47,6 +49,25 @@ def judge(model: RepositoryModel, terms: Terms) -> Iterator[AuditFinding]:
     yield from _versions(model, terms)
     if backend == "python" and not said.ensemble:
         yield from _source(model)
+
+
+def without_files(deployment: Deployment) -> AuditFinding | None:
+    """One finding in place of many, where no model has any version: configurations without their models."""
+    models = [each for each in deployment.models if each.readable and not each.lone and not each.variant]
+    if len(models) < 2 or any(each.versions or each.ignored for each in models):  # noqa: PLR2004 - many
+        return None
+    names = ", ".join(each.name for each in models[:_NAMED])
+    more = f" and {len(models) - _NAMED} more" if len(models) > _NAMED else ""
+    return AuditFinding(
+        "VersionMissing",
+        RULES["VersionMissing"].severity,
+        "",
+        deployment.paths[0],
+        None,
+        f"None of its {len(models)} models ({names}{more}) has a version folder (1, 2, …): as it lies here, Triton "
+        "refuses all of them.",
+        "Where the models' files come later, leave this out: --exclude VersionMissing",
+    )
 
 
 def _versions(model: RepositoryModel, terms: Terms) -> Iterator[AuditFinding]:

@@ -31,7 +31,7 @@ def judge(model: RepositoryModel, terms: Terms) -> Iterator[AuditFinding]:
         return
     if kinds == {InstanceKind.CPU} and wanted.firm and wanted.expected is Expected.GPU:
         yield _on_cpu(model, wanted)
-    if kinds >= {InstanceKind.GPU, InstanceKind.CPU}:
+    if {each.kind for each in model.said.groups if not each.passive} >= {InstanceKind.GPU, InstanceKind.CPU}:
         yield _mixed(model)
     for group in model.said.groups:
         # With gpus it is a load error and no fallback, for KIND_CPU takes none.
@@ -90,8 +90,9 @@ def _on_cpu(model: RepositoryModel, wanted: Wish) -> AuditFinding:
 
 
 def _mixed(model: RepositoryModel) -> AuditFinding:
-    on_cpu = [each for each in model.said.groups if each.kind is InstanceKind.CPU]
-    slow, groups = sum(max(each.count, 1) for each in on_cpu), len(model.said.groups)
+    active = [each for each in model.said.groups if not each.passive]
+    on_cpu = [each for each in active if each.kind is InstanceKind.CPU]
+    slow, groups = sum(max(each.count, 1) for each in on_cpu), len(active)
     return finding(
         "PlacementMixed",
         model,

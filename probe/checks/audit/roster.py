@@ -30,6 +30,10 @@ def findings(
             for judge in OF_MODELS:
                 of_models += judge(model, terms)
         of_models += ensembles.judge(deployment)
+        bare = folders.without_files(deployment)
+        if bare is not None:
+            of_models = [each for each in of_models if each.rule != bare.rule]
+            found.append(bare)
         places = {model.place: index for index, model in enumerate(deployment.models)}
         of_models.sort(key=lambda each: (places[each.path], each.line or 0, _ORDER[each.rule]))
         found += of_models

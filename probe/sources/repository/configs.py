@@ -174,6 +174,7 @@ class _Written:
                 gpus=tuple(group.gpus),
                 line=line,
                 kind_line=self._first("kind", place) or line,
+                passive=group.passive,
             )
 
     def _parameters(self) -> Iterator[WrittenParameter]:

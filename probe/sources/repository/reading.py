@@ -99,14 +99,17 @@ class _Reader:
             self._fail(path, str(error))
             return []
         children = [(os.path.join(path, name), name) for name in names]
-        repository = any(_is_model(child) for child, _ in children)
         models: list[RepositoryModel] = []
+        others: list[RepositoryModel] = []
         for child, name in children:
-            # Triton takes every folder of a repository for a model; what holds repositories itself is not meant so.
-            mine = _is_model(child) or not self._below(child, name, depth)
-            if repository and mine:
+            if _is_model(child):
                 models += self._models(child)
-        return models
+            elif not self._below(child, name, depth):
+                others += self._models(child)
+        # Triton takes every folder of a repository for a model. Where no model has its files, this is a tree of
+        # sources, and what else lies in it is not meant to be one.
+        laid_out = any(each.versions for each in models)
+        return sorted((*models, *others), key=lambda each: each.name) if laid_out else models
 
     def _below(self, path: str, name: str, depth: int) -> bool:
         """Whether there are repositories further down; they are kept."""
@@ -182,9 +185,10 @@ def _is_model(folder: str) -> bool:
     """Whether a folder is a model's: it has a configuration, or a version with a model's file in it."""
     if os.path.lexists(os.path.join(folder, CONFIG)):
         return True
-    if any(each.endswith(_SUFFIX) for each in files_in(os.path.join(folder, _VARIANTS))):
+    numbers = _numbers(folder)
+    if numbers and any(each.endswith(_SUFFIX) for each in files_in(os.path.join(folder, _VARIANTS))):
         return True
-    for number in _numbers(folder):
+    for number in numbers:
         version = os.path.join(folder, number)
         if any(each.startswith("model.") for each in (*files_in(version), *_quietly(version))):
             return True

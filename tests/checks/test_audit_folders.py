@@ -283,7 +283,7 @@ def test_parameters_that_the_probe_will_not_understand_are_told(key: str, value:
 @pytest.mark.parametrize(
     ("key", "value"),
     [
-        ("triton_probe.device", "CPU"),
+        ("triton_probe.device", " CPU"),
         ("triton_probe.gpus", "GPU-1-a, MIG-2-b"),
         ("triton_probe.required", "yes"),
         ("triton_probe.canary", "off"),

@@ -18,7 +18,7 @@ _CANARY = ("warmup", "generate", "off")
 
 
 def _one_of(*words: str) -> tuple[Callable[[str], bool], str]:
-    return (lambda value: value.casefold() in words), f"one of {', '.join(words)}"
+    return (lambda value: value.strip().casefold() in words), f"one of {', '.join(words)}"
 
 
 def _gpus(value: str) -> bool:

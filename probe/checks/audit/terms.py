@@ -57,7 +57,7 @@ def wish(model: RepositoryModel, terms: Terms) -> Wish:
     ``auto`` is told from the files alone, which do not say whether there will be a GPU.
     """
     own = model.said.parameter("triton_probe.device")
-    word = own.value.casefold() if own is not None else ""
+    word = own.value.strip().casefold() if own is not None else ""
     placement = terms.settings.placement
     entry = placement.models.get(model.name)
     if word in [each.value for each in Policy]:

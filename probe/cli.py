@@ -15,7 +15,7 @@ from typing import IO, TYPE_CHECKING, Any
 import click
 
 from probe import __version__
-from probe.kits.quantities import parse_duration
+from probe.kits.quantities import parse_duration, parse_size
 
 if TYPE_CHECKING:
     from probe.settings import Loaded
@@ -155,6 +155,129 @@ def doctor(loaded: Loaded, output_format: str) -> int:
     from probe.commands import doctor as command
 
     return command.doctor(loaded.settings, output_format=output_format)
+
+
+def _size(_: click.Context, parameter: click.Parameter, value: str | None) -> int | None:
+    """Bytes of an option's size; none of zero bytes has a meaning here."""
+    if value is None:
+        return None
+    try:
+        size = parse_size(value)
+    except ValueError as error:
+        raise click.BadParameter(str(error), param=parameter) from None
+    if not size:
+        raise click.BadParameter("found '0', expected a size above 0", param=parameter)
+    return size
+
+
+def _rules(context: click.Context, _: click.Parameter, value: bool) -> None:  # noqa: FBT001 - as click calls it
+    if value and not context.resilient_parsing:
+        from probe.commands import audit as command
+
+        command.show_rules()
+        context.exit()
+
+
+@group.command(short_help="Read a model repository's config.pbtxt files, without a server.")
+@click.argument("paths", nargs=-1, required=True, metavar="PATH...", type=click.Path())
+@click.option(
+    "--device",
+    type=click.Choice(["auto", "gpu", "cpu", "any"]),
+    help="Where a model is wanted that says nothing itself; in place of placement.default.",
+)
+@click.option(
+    "--config",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="The probe's own settings (placement, models.ignore); TRITON_PROBE_CONFIG where not given.",
+)
+@click.option(
+    "--shm", "shm_bytes", metavar="SIZE", callback=_size, help="The size of Triton's /dev/shm, as 64Mi."
+)
+@click.option(
+    "--memory",
+    "memory_bytes",
+    metavar="SIZE",
+    callback=_size,
+    help="The memory limit of Triton's container, as 4Gi.",
+)
+@click.option("--gpus", type=click.IntRange(1, 1024), metavar="N", help="How many GPUs Triton will have.")
+@click.option(
+    "--stub-shm",
+    "stub_shm_bytes",
+    metavar="SIZE",
+    default="1Mi",
+    show_default=True,
+    callback=_size,
+    help="A stub's first region, and each step by which it grows (shm-default-byte-size); 64Mi before release 23.09.",
+)
+@click.option(
+    "--stub-memory",
+    "stub_memory_bytes",
+    metavar="SIZE",
+    default="17Mi",
+    show_default=True,
+    callback=_size,
+    help="What one stub holds; the default is one whose model does nothing.",
+)
+@click.option(
+    "--model-config-name", "config_name", default="", metavar="NAME", help="As Triton's: configs/NAME.pbtxt."
+)
+@click.option(
+    "--exclude", "excluded", multiple=True, metavar="RULE", help="Leave a rule out; repeat for more."
+)
+@click.option("--fix", is_flag=True, help="Write an instance_group into files that have none.")
+@click.option("--dry-run", is_flag=True, help="With --fix: show what would be written, and write nothing.")
+@click.option(
+    "--rules", is_flag=True, is_eager=True, expose_value=False, callback=_rules, help="List the rules."
+)
+@click.option(
+    "--format",
+    "output_format",
+    type=click.Choice(["text", "json", "github"]),
+    default="text",
+    show_default=True,
+)
+def audit(
+    paths: tuple[str, ...],
+    device: str | None,
+    config: Path | None,
+    *,
+    fix: bool,
+    dry_run: bool,
+    config_name: str,
+    excluded: tuple[str, ...],
+    output_format: str,
+    **sizes: Any,  # noqa: ANN401 - as typed
+) -> None:
+    """Read a model repository's config.pbtxt files: models that would run elsewhere than meant, or not at all.
+
+    PATH is a model repository, one model's folder, or one config.pbtxt; several go to one Triton together.
+    Needs no server and no GPU. A model says where it belongs by its parameter triton_probe.device, --config
+    by placement.models, --device for all others.
+
+    Exits 0 where all is well, 1 with findings, 2 where something could not be read.
+    """
+    from probe.checks.audit.terms import Terms
+    from probe.commands import audit as command
+
+    if dry_run and not fix:
+        raise click.BadParameter("goes with --fix alone", param_hint="--dry-run")
+    for rule in excluded:
+        if trouble := command.unknown_rule(rule):
+            raise click.BadParameter(trouble, param_hint="--exclude")
+    loaded = _load(config, (), {"placement.default": device})
+    terms = Terms(loaded.settings, f"--device {device}" if device else "", **sizes)
+    sys.exit(
+        command.audit(
+            paths,
+            terms,
+            config_name=config_name,
+            excluded=excluded,
+            fixing=command.Fixing(preview=dry_run) if fix else None,
+            output_format=output_format,
+        )
+    )
 
 
 @group.command()

@@ -17,6 +17,7 @@ from probe.facts.findings import Finding, Severity
 from probe.facts.gates import Gate
 from probe.facts.placement import Expected, Verdict
 from probe.facts.status import ModelStatus, Status
+from probe.surfaces.audits import AuditReport, heading, place
 from probe.surfaces.plain import encodable, one_line
 
 _PLAIN_WIDTH = 160
@@ -112,6 +113,26 @@ def show_finding(out: Console, finding: Finding) -> None:
     _indented(out, text(finding.message))
     _indented(out, text(f"Do: {finding.remedy}", "green"))
     out.print()
+
+
+def show_audit(out: Console, report: AuditReport) -> None:
+    """What was fixed, what is wrong, what could not be read."""
+    for done in report.fixed:
+        for line in done.diff.splitlines() or [f"{done.path}: added  {done.line}"]:
+            out.print(text(line, "red" if line.startswith("-") else "green" if line.startswith("+") else ""))
+        out.print()
+    for finding in report.findings:
+        out.print(text(heading(finding), _STYLES[finding.severity]))
+        _indented(out, text(finding.message))
+        _indented(out, text(f"Do: {finding.remedy}", "green"))
+        out.print()
+    for trouble in report.unreadable:
+        where = place(trouble.path, trouble.line, trouble.column)
+        out.print(text(f"{where}: UNREADABLE", "bold red"))
+        _indented(out, text(trouble.message))
+        out.print()
+    clean = not report.findings and not report.unreadable
+    out.print(text(report.summary, "green" if clean else "bold"))
 
 
 def _indented(out: Console, content: Text) -> None:

@@ -30,10 +30,14 @@ def _register() -> None:
 
 _register()
 
-from tritonclient.grpc import service_pb2 as _service  # noqa: E402  (after the registration above)
+from tritonclient.grpc import model_config_pb2 as _config  # noqa: E402  (after the registration above)
+from tritonclient.grpc import service_pb2 as _service  # noqa: E402  (likewise)
 
 messages: Any = _service
 """The module of generated messages (``service_pb2``); generated code carries no types."""
+
+configurations: Any = _config
+"""The module of ``config.pbtxt``'s messages (``model_config_pb2``)."""
 
 SERVICE = "/inference.GRPCInferenceService/"
 """Prefix of every method's full name."""

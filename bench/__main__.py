@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from bench import detect, endpoints, harness, heal, machine, rest, table
+from bench import detect, endpoints, harness, heal, machine, placement, rest, table
 from bench.faults import bench as faults
 from bench.harness import BenchError, Listing, Measured, Options, Report, Result
 from bench.soak import bench as soak
@@ -20,6 +20,7 @@ BENCHES: dict[str, Callable[[Options], Sequence[Measured]]] = {
     endpoints.NAME: endpoints.run,
     faults.NAME: faults.run,
     heal.NAME: heal.run,
+    placement.NAME: placement.run,
     soak.NAME: soak.run,
 }
 USUAL = (detect.NAME, rest.NAME, endpoints.NAME)

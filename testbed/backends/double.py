@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import msgspec
@@ -38,10 +38,17 @@ def with_backends(
     return msgspec.structs.replace(installation, backends=backends)
 
 
-def add_vllm(repository: Repository, name: str, *, kind: str | None = "KIND_MODEL", engines: int = 1) -> None:
+def add_vllm(
+    repository: Repository,
+    name: str,
+    *,
+    group: str | None = "[{ kind: KIND_MODEL }]",
+    engines: int = 1,
+    parameters: Mapping[str, str] | None = None,
+) -> None:
     """Add a model of the python-based ``vllm``: its stub starts so many engine processes and keeps no GPU itself."""
-    parameters = {"engines": str(engines)}
-    repository.add_model(name, backend="vllm", kind=kind, parameters=parameters)
+    told = {"engines": str(engines), **(parameters or {})}
+    repository.add_model(name, backend="vllm", group=group, parameters=told)
 
 
 # As vllm_backend's model.py: the interface of the python backend, in the backend's folder instead of the model's.

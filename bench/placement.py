@@ -11,11 +11,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from bench.harness import Listing, Measured, Options, of_figure
-from probe.sandbox.wheel import installed_triton
+from probe.sandbox.wheel import TritonInstallation, installed_triton
 from testbed.placement.cases import Plan, Sight, false_absences
+from testbed.placement.eight import EIGHT
+from testbed.placement.faults import FAULTS, Told, play_all
 from testbed.placement.rows import PLANS
-from testbed.placement.stage import Concluded, play
-from testbed.placement.table import markdown
+from testbed.placement.sights import gpus_under
+from testbed.placement.stage import Concluded, play, staged
+from testbed.placement.table import markdown, matrix
 
 NAME = "placement"
 TABLE = Path(__file__).resolve().parent / "out" / "placement.md"
@@ -31,8 +34,19 @@ def run(_: Options) -> list[Measured]:
         with tempfile.TemporaryDirectory(prefix="triton-probe-placement-") as folder:
             played[plan.name] = play(installation, Path(folder), plan)
     TABLE.parent.mkdir(parents=True, exist_ok=True)
-    TABLE.write_text(markdown(played, PLANS))
+    TABLE.write_text(f"{markdown(played, PLANS)}\n{matrix(_faults(installation))}")
     return report(played, PLANS)
+
+
+def _faults(installation: TritonInstallation) -> dict[str, Told]:
+    print(f"  {EIGHT.name}, NVML broken...", file=sys.stderr, flush=True)
+    with tempfile.TemporaryDirectory(prefix="triton-probe-placement-") as name:
+        folder = Path(name)
+        folders = [folder / f"fault-{index}" for index, _ in enumerate(FAULTS)]
+        for each in folders:
+            each.mkdir()
+        with staged(installation, folder, EIGHT) as server:
+            return play_all(server, gpus_under(Sight.WHOLE, EIGHT, server), folders)
 
 
 def report(played: Mapping[str, Concluded], plans: Sequence[Plan]) -> list[Measured]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from testbed.placement.cases import Case, Hold, Plan, Sight, on
-from testbed.placement.stage import uuid_of
+from testbed.placement.sights import uuid_of
 
 _GPU = "[{ kind: KIND_GPU, gpus: [0] }]"
 _GPUS = "[{ kind: KIND_GPU, gpus: [0, 1] }]"

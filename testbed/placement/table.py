@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-from testbed.placement.cases import Case, Conclusion, Plan, Sight
+from probe.facts.placement import Verdict
+from testbed.placement.cases import ABSENCES, Case, Conclusion, Plan, Sight
+from testbed.placement.eight import EIGHT
+from testbed.placement.faults import FAULTS, WELL, Told, outcomes
 from testbed.placement.stage import Concluded
 
 _COLUMNS = ("model", "what it is", "declared", "expected", "NVML says", "verdict", "reason")
@@ -13,6 +16,28 @@ _COLUMNS = ("model", "what it is", "declared", "expected", "NVML says", "verdict
 def markdown(played: Mapping[str, Concluded], plans: Sequence[Plan]) -> str:
     """The whole table; ``played`` is what was concluded in each plan, by its name."""
     return "\n\n".join(part for plan in plans for part in _parts(plan, played[plan.name])) + "\n"
+
+
+def matrix(told: Mapping[str, Told]) -> str:
+    """The faults of NVML beside sixteen models on eight GPUs; ``told`` is each one's story, by its name."""
+    columns = ("NVML", "findings", "evidence", "/livez", "/readyz", "verdicts left", "said to be off its GPU")
+    rows = [
+        (
+            fault.name,
+            ", ".join(sorted(_on_gpus(story))) or "-",
+            story.broken.evidence.mode.value,
+            str(story.answers["/livez"]),
+            str(story.answers["/readyz"]),
+            f"{sum(each is not Verdict.UNKNOWN for each in outcomes(story.broken).values())} of {len(WELL)}",
+            ", ".join(sorted(story.ever & ABSENCES)) or "nothing",
+        )
+        for fault, story in ((each, told[each.name]) for each in FAULTS)
+    ]
+    return f"### NVML broken beside {EIGHT.name}\n\n{_drawn(columns, rows, code={1, 2})}\n"
+
+
+def _on_gpus(story: Told) -> set[str]:
+    return {each.reason for each in story.broken.findings if each.reason.startswith(("Nvml", "Gpu"))}
 
 
 def cells(case: Case, sight: Sight, concluded: Conclusion) -> tuple[str, ...]:

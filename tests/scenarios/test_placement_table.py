@@ -10,7 +10,8 @@ from probe.facts.placement import EvidenceMode
 from probe.sandbox.wheel import TritonInstallation
 from testbed.placement.cases import UNPROVEN, Case, Plan, Sight, false_absences
 from testbed.placement.rows import PLANS
-from testbed.placement.stage import Concluded, play, uuid_of
+from testbed.placement.sights import uuid_of
+from testbed.placement.stage import Concluded, play
 
 MIB = 1 << 20
 

@@ -17,7 +17,7 @@ from testbed.placement.eight import EIGHT
 from testbed.placement.faults import FAULTS, Told, play_all
 from testbed.placement.rows import PLANS
 from testbed.placement.sights import gpus_under
-from testbed.placement.stage import Concluded, play, staged
+from testbed.placement.stage import Concluded, ask, play, staged
 from testbed.placement.table import markdown, matrix
 
 NAME = "placement"
@@ -46,6 +46,7 @@ def _faults(installation: TritonInstallation) -> dict[str, Told]:
         for each in folders:
             each.mkdir()
         with staged(installation, folder, EIGHT) as server:
+            ask(server, EIGHT)
             return play_all(server, gpus_under(Sight.WHOLE, EIGHT, server), folders)
 
 

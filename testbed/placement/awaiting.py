@@ -23,6 +23,7 @@ WHICH_GPU = (
     ),
     Case(
         name="skewed",
+        asked=24,
         says="declared over two GPUs, both stubs on GPU 0",
         group=_GPUS,
         declared="gpu",
@@ -33,6 +34,7 @@ WHICH_GPU = (
     ),
     Case(
         name="half_absent",
+        asked=24,
         says="declared over two GPUs, asked, one stub on GPU 0 and the other on none",
         group=_GPUS,
         declared="gpu",
@@ -65,6 +67,7 @@ WHICH_GPU = (
     ),
     Case(
         name="partly_wrong",
+        asked=24,
         says="the file names GPU 0, one of its stubs is on GPU 1",
         group=_GPUS,
         policy=f"{{gpus: [{uuid_of(0)}]}}",
@@ -87,6 +90,7 @@ WHICH_GPU = (
     ),
     Case(
         name="mixed_absent",
+        asked=24,
         says="a KIND_GPU and a KIND_CPU group, asked, neither on any GPU",
         group=_MIXED,
         declared="gpu",

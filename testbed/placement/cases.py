@@ -75,7 +75,7 @@ class Case(msgspec.Struct, frozen=True, kw_only=True):
     """One model of a repository and the truth about it.
 
     ``name`` is the model's.  ``steps`` make it an ensemble.  ``policy`` is its entry in
-    ``placement.models``, as YAML.  ``asked`` models get a request before the daemon looks.
+    ``placement.models``, as YAML.  Each gets ``asked`` requests while the daemon watches.
     ``whole`` is what must be concluded where NVML shows everything, ``unproven`` where lists prove no
     absence; ``pids`` and ``one_list`` are as ``whole`` unless they are told.
     """
@@ -96,7 +96,7 @@ class Case(msgspec.Struct, frozen=True, kw_only=True):
     steps: Sequence[str] = ()
     policy: str = ""
     holds: Sequence[Hold] = ()
-    asked: bool = True
+    asked: int = 1
 
     @property
     def in_stubs(self) -> bool:

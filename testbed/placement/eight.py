@@ -110,7 +110,7 @@ CASES = (
         group=_on("5"),
         declared="gpu",
         expected="gpu",
-        asked=False,
+        asked=0,
         whole=_HIDDEN,
         unproven=_HIDDEN,
     ),

@@ -63,7 +63,7 @@ BESIDE_TWO_GPUS = (
         group=_GPU,
         declared="gpu",
         expected="gpu",
-        asked=False,
+        asked=0,
         whole=_HIDDEN,
         unproven=_HIDDEN,
     ),

@@ -20,7 +20,7 @@ from testbed.placement.cases import ABSENCES, Case, Sight
 from testbed.placement.eight import EIGHT
 from testbed.placement.faults import FAULTS, WELL, Fault, Told, gates_moved, left, outcomes, play_all, well
 from testbed.placement.sights import MIB, gpus_under, uuid_of
-from testbed.placement.stage import beside, reasons_ever, settled, staged
+from testbed.placement.stage import ask, beside, reasons_ever, settled, staged
 
 CASES = EIGHT.cases
 LOADED = {each.name for each in CASES}
@@ -46,6 +46,7 @@ def deployed(
 ) -> Iterator[Deployed]:
     """One Triton for all tests of this file: none of them changes it."""
     with staged(triton_installation, tmp_path_factory.mktemp("eight"), EIGHT) as server:
+        ask(server, EIGHT)
         yield Deployed(server, gpus_under(Sight.WHOLE, EIGHT, server))
 
 

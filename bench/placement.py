@@ -47,7 +47,8 @@ def _faults(installation: TritonInstallation) -> dict[str, Told]:
             each.mkdir()
         with staged(installation, folder, EIGHT) as server:
             ask(server, EIGHT)
-            return play_all(server, gpus_under(Sight.WHOLE, EIGHT, server), folders)
+            told = play_all(server, gpus_under(Sight.WHOLE, EIGHT, server), folders)
+            return {name: each.result() for name, each in told.items()}
 
 
 def report(played: Mapping[str, Concluded], plans: Sequence[Plan]) -> list[Measured]:

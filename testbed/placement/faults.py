@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 import msgspec
@@ -112,11 +112,16 @@ class Told(msgspec.Struct):
     ever: set[str]
 
 
-def play_all(server: TritonServer, gpus: list[GpuState], folders: Sequence[Path]) -> dict[str, Told]:
-    """Every fault's story, a few at the same time, each in its folder; by name."""
+def play_all(server: TritonServer, gpus: list[GpuState], folders: Sequence[Path]) -> dict[str, Future[Told]]:
+    """Every fault's story, a few at the same time, each in its folder; by name.
+
+    A future raises SandboxError where what must follow did not.
+    """
     with ThreadPoolExecutor(max_workers=4) as pool:
-        stories = pool.map(lambda fault, folder: story(server, gpus, fault, folder), FAULTS, folders)
-        return {fault.name: told for fault, told in zip(FAULTS, stories, strict=True)}
+        return {
+            fault.name: pool.submit(story, server, gpus, fault, folder)
+            for fault, folder in zip(FAULTS, folders, strict=True)
+        }
 
 
 def story(server: TritonServer, gpus: list[GpuState], fault: Fault, folder: Path) -> Told:
@@ -173,7 +178,7 @@ def left(fault: Fault) -> dict[str, Verdict]:
     """What can still be concluded: of a model that is seen on a GPU what was, of all others nothing."""
     hidden = ALL if fault.hidden is None else fault.hidden
     return {
-        each.name: each.whole.verdict
+        each.name: (each.one_list or each.whole).verdict
         if any(hold.gpu not in hidden for hold in each.holds)
         else each.unproven.verdict
         for each in EIGHT.cases

@@ -6,6 +6,7 @@ import os
 import re
 import signal
 from collections.abc import Iterator, Sequence
+from concurrent.futures import Future
 from pathlib import Path
 
 import msgspec
@@ -150,17 +151,17 @@ def test_the_metrics_say_what_the_status_says(deployed: Deployed, seen: Seen) ->
 
 
 @pytest.fixture(scope="module")
-def told(deployed: Deployed, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Told]:
+def told(deployed: Deployed, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Future[Told]]:
     """Every fault's story, a few at the same time: each has a daemon and an NVML of its own."""
     return play_all(deployed.server, deployed.gpus, [tmp_path_factory.mktemp("fault") for _ in FAULTS])
 
 
 @pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.name)
 def test_a_broken_nvml_hides_what_it_hides_moves_no_gate_and_accuses_no_model(
-    told: dict[str, Told], fault: Fault
+    told: dict[str, Future[Told]], fault: Fault
 ) -> None:
     """Its own finding and no other of NVML's, verdicts unknown and never CPU, and all of it back afterwards."""
-    story = told[fault.name]
+    story = told[fault.name].result()
     nvml = {each.reason: each for each in story.broken.findings if each.reason.startswith("Nvml")}
     assert nvml.keys() == fault.reasons
     assert all("is unknown until NVML answers" in each.message for each in nvml.values())

@@ -23,7 +23,7 @@ export PATH := $(abspath $(BIN)):$(CURDIR)/.cache/tools:$(PATH)
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup demo test check lint types layers unit bench constraints clean system-demo system-test
+.PHONY: help setup demo test check lint types layers unit bench gpu-suite constraints clean system-demo system-test
 
 help: ## this list
 	@echo 'make TARGET [ARGS="..."] [PYTHON=python3]'
@@ -55,6 +55,9 @@ unit: $(VENV)/.test ## the tests that need no tritonserver; ARGS go to pytest
 
 bench: $(VENV)/.test ## measure the budgets on this machine
 	$(BIN)/python -m bench $(ARGS)
+
+gpu-suite: $(VENV)/.test ## collect what tests/gpu/run needs on a machine with a GPU and no network
+	PYTHONPATH=. $(BIN)/python tests/gpu/collect.py
 
 setup: $(VENV)/.test ## only the set-up, for development
 

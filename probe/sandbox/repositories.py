@@ -12,7 +12,7 @@ from probe.sandbox.models import SAMPLE_SOURCE
 
 
 class PythonOptions(TypedDict, total=False):
-    """What every python model can be given, see :meth:`Repository.add_python`."""
+    """What every python model can be given, see :meth:`Repository.add_model`."""
 
     kind: str | None
     instances: int
@@ -34,10 +34,16 @@ class Repository:
         self.path = path
         path.mkdir(parents=True, exist_ok=True)
 
-    def add_python(  # one keyword for each thing that a configuration can say
+    def add_python(self, name: str, *, source: str = SAMPLE_SOURCE, **options: Unpack[PythonOptions]) -> Self:
+        """Add a model of the python backend, whose ``model.py`` is ``source``."""
+        return self.add_model(name, backend="python", files={"model.py": source}, **options)
+
+    def add_model(  # one keyword for each thing that a configuration can say
         self,
         name: str,
         *,
+        backend: str,
+        files: Mapping[str, str] | None = None,
         kind: str | None = None,
         instances: int = 1,
         gpus: Sequence[int] = (),
@@ -46,9 +52,8 @@ class Repository:
         versions: Sequence[int] = (1,),
         parameters: Mapping[str, str] | None = None,
         more: str = "",
-        source: str = SAMPLE_SOURCE,
     ) -> Self:
-        """Add a model of the python backend.
+        """Add a model of any backend that answers ``INPUT`` with ``OUTPUT``; ``files`` lie in each version's folder.
 
         ``kind`` is ``KIND_CPU``, ``KIND_GPU``, ``KIND_MODEL`` or ``KIND_AUTO``; ``None`` with one instance
         and no ``gpus`` writes no instance group at all, which leaves the placement to Triton.  ``group`` is
@@ -59,7 +64,7 @@ class Repository:
             group = _group(kind, instances, gpus)
         lines = [
             f"name: {_text(name)}",
-            'backend: "python"',
+            f"backend: {_text(backend)}",
             f"max_batch_size: {max_batch_size}",
             'input [{ name: "INPUT", data_type: TYPE_FP32, dims: [-1] }]',
             'output [{ name: "OUTPUT", data_type: TYPE_FP32, dims: [-1] }]',
@@ -74,7 +79,8 @@ class Repository:
         folder = self._fresh(name, [*lines, more])
         for version in versions:
             (folder / str(version)).mkdir()
-            (folder / str(version) / "model.py").write_text(source)
+            for file, text in (files or {}).items():
+                (folder / str(version) / file).write_text(text)
         return self
 
     def add_echo(self, name: str = "echo", **options: Unpack[PythonOptions]) -> Self:

@@ -4,6 +4,7 @@
  * It answers each request with its input (INPUT to OUTPUT) and reports statistics as real backends do.  What
  * else it does a model's `parameters` say:
  *
+ *   load_ms       each instance takes this long to load
  *   memory_mib    each instance takes this much of its device through the CUDA runtime that the process has
  *   reported_mib  each instance reports this much of its device, as onnxruntime and tensorrt do with
  *                 triton-backend-memory-tracker=true (`memory_usage` in the statistics)
@@ -80,7 +81,7 @@ struct instance {
   int device; /* its CUDA ordinal, -1 where it has none */
   void *memory;
   size_t memory_bytes;
-  double cpu_seconds, wait_seconds, gpu_seconds;
+  double load_seconds, cpu_seconds, wait_seconds, gpu_seconds;
 };
 
 /* ---- time and devices ----------------------------------------------------------------------------- */
@@ -151,6 +152,7 @@ static error *model_parameters(opaque *model, struct instance *to, double *memor
   if (!failed) {
     *memory_mib = parameter(json, size, "memory_mib");
     *reported_mib = parameter(json, size, "reported_mib");
+    to->load_seconds = parameter(json, size, "load_ms") / 1e3;
     to->cpu_seconds = parameter(json, size, "cpu_ms") / 1e3;
     to->wait_seconds = parameter(json, size, "wait_ms") / 1e3;
     to->gpu_seconds = parameter(json, size, "gpu_ms") / 1e3;
@@ -231,6 +233,7 @@ EXPORT error *TRITONBACKEND_ModelInstanceInitialize(opaque *instance) {
   double memory_mib = 0, reported_mib = 0;
   made->device = kind == KIND_CPU ? -1 : device;
   error *failed = model_parameters(model, made, &memory_mib, &reported_mib);
+  if (!failed && made->load_seconds > 0) wait_for(made->load_seconds);
   if (!failed && made->device >= 0 && memory_mib > 0) failed = take(made, (size_t)memory_mib << 20);
   if (!failed && made->device >= 0 && reported_mib > 0)
     failed = report(instance, made->device, (size_t)reported_mib << 20);

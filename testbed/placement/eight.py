@@ -93,6 +93,7 @@ CASES = (
         holds=[Hold(4, 701)],
         whole=on("mixed"),
         unproven=_HIDDEN,
+        one_list=_GPU,
     ),
     Case(
         name="cpu",
@@ -100,8 +101,7 @@ CASES = (
         group="[{ kind: KIND_CPU, count: 2 }]",
         declared="cpu",
         expected="cpu",
-        # A partitioned GPU has no list of its own: while there is one, its parts alone prove no absence.
-        whole=_HIDDEN,
+        whole=on("cpu"),
         unproven=_HIDDEN,
     ),
     Case(
@@ -130,7 +130,7 @@ CASES = (
         steps=("alone_0", "cpu"),
         declared="ensemble",
         expected="any",
-        whole=on("unknown"),
+        whole=on("mixed"),
         unproven=on("unknown"),
     ),
 )

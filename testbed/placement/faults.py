@@ -34,6 +34,8 @@ class Fault(msgspec.Struct, frozen=True, kw_only=True):
     mode: EvidenceMode = EvidenceMode.NO_NVML
     hidden: frozenset[int] | None = None
     from_the_start: bool = False
+    closes: bool = False
+    """Whether ready fails while it lasts."""
 
 
 def _changed(numbers: frozenset[int], **changes: object) -> Callable[[list[GpuState]], State]:
@@ -78,14 +80,16 @@ FAULTS = (
     Fault(
         name="one GPU lost",
         state=_changed(frozenset((4,)), returns={EVERY: LOST}),
-        reasons=NOTHING,
+        reasons=frozenset(("GpuLost",)),
+        closes=True,
         mode=EvidenceMode.FULL,
         hidden=frozenset((4,)),
     ),
     Fault(
         name="all GPUs lost",
         state=_changed(ALL, returns={EVERY: LOST}, migs=()),
-        reasons=NOTHING,
+        reasons=frozenset(("GpuLost",)),
+        closes=True,
         mode=EvidenceMode.BLIND,
     ),
     Fault(
@@ -97,9 +101,6 @@ FAULTS = (
     ),
     Fault(name="lists empty", state=_without_processes, reasons=NOTHING, mode=EvidenceMode.BLIND),
 )
-
-AWAITING = {"one GPU lost": "GpuLost", "all GPUs lost": "GpuLost"}
-"""Reasons that these faults must raise once the health of GPUs is judged: then ready fails for GPUs of ours."""
 
 
 class Told(msgspec.Struct):

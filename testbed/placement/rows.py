@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from testbed.placement.cases import Case, Hold, Plan, Sight, on
+from testbed.placement.cases import Case, Plan, Sight, on
 from testbed.placement.two_gpus import BESIDE_TWO_GPUS
+from testbed.placement.which_gpu import PARTITIONED, WHICH_GPU
 
-_GPU = "[{ kind: KIND_GPU, gpus: [0] }]"
 _CPU = "[{ kind: KIND_CPU }]"
 _MODEL = "[{ kind: KIND_MODEL }]"
 
@@ -109,19 +109,6 @@ MEANT_FOR_GPU = (
     ),
 )
 
-ON_MIG = (
-    Case(
-        name="partitioned",
-        says="its stub has 450 MiB on the second MIG device",
-        group=_GPU,
-        declared="gpu",
-        expected="gpu",
-        holds=[Hold(0, 450, device=1)],
-        whole=on("gpu"),
-        unproven=_HIDDEN,
-    ),
-)
-
 PLANS = (
     Plan(name="two GPUs", devices=2, cases=BESIDE_TWO_GPUS, sights=tuple(Sight)),
     Plan(name="no GPU", devices=0, cases=WITHOUT_GPU, sights=(Sight.ABSENT,)),
@@ -140,5 +127,8 @@ PLANS = (
         cases=MEANT_FOR_GPU,
         sights=(Sight.EMPTY,),
     ),
-    Plan(name="one GPU cut in two", devices=1, migs={0: 2}, cases=ON_MIG, sights=(Sight.WHOLE,)),
+    Plan(
+        name="two GPUs, and which", devices=2, cases=WHICH_GPU, sights=(Sight.WHOLE, Sight.PIDS, Sight.EMPTY)
+    ),
+    Plan(name="one GPU cut in two", devices=1, migs={0: 2}, cases=PARTITIONED, sights=(Sight.WHOLE,)),
 )

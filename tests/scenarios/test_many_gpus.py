@@ -13,7 +13,7 @@ import msgspec
 import pytest
 
 from probe.facts.status import ModelStatus, Status
-from probe.sandbox.daemon import OPEN
+from probe.sandbox.daemon import CLOSED, OPEN
 from probe.sandbox.tritonserver import TritonServer
 from probe.sandbox.wheel import TritonInstallation
 from testbed.nvml.double import DeviceState, GpuState, NvmlDouble
@@ -135,8 +135,7 @@ def test_the_metrics_say_what_the_status_says(deployed: Deployed, seen: Seen) ->
         for each in case.holds:
             key = (case.name, uuid_of(each.gpu, each.device))
             truth[key] = truth.get(key, 0) + each.mib * MIB
-    assert told.items() <= truth.items()
-    assert {name for name, _ in told} >= {each.name for each in CASES if each.holds} - {"engines"}
+    assert told == truth
     used = {labels["gpu_uuid"]: value for labels, value in samples(seen.metrics, "gpu_memory_used_bytes")}
     assert used == {device.uuid: device.memory_used_bytes for device, _ in devices(deployed.gpus)}
     verdicts = {
@@ -157,22 +156,24 @@ def told(deployed: Deployed, tmp_path_factory: pytest.TempPathFactory) -> dict[s
 
 
 @pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.name)
-def test_a_broken_nvml_hides_what_it_hides_moves_no_gate_and_accuses_no_model(
+def test_a_broken_nvml_hides_what_it_hides_and_accuses_no_model(
     told: dict[str, Future[Told]], fault: Fault
 ) -> None:
-    """Its own finding and no other of NVML's, verdicts unknown and never CPU, and all of it back afterwards."""
+    """Its own finding and no other, no gate but ready for GPUs that are lost, never CPU, and all back afterwards."""
     story = told[fault.name].result()
-    nvml = {each.reason: each for each in story.broken.findings if each.reason.startswith("Nvml")}
-    assert nvml.keys() == fault.reasons
-    assert all("is unknown until NVML answers" in each.message for each in nvml.values())
-    assert all(each.gates == each.pending == () for each in nvml.values())
+    found = {each.reason: each for each in story.broken.findings if each.reason.startswith(("Nvml", "Gpu"))}
+    assert found.keys() == fault.reasons
+    for each in found.values():
+        assert (each.gates == each.pending == ()) is not fault.closes
+        assert fault.closes or "is unknown until NVML answers" in each.message
     assert outcomes(story.broken) == left(fault)
-    assert story.answers == dict.fromkeys(story.answers, OPEN)
-    assert story.gates_moved == 0
+    closed = {"/readyz": CLOSED} if fault.closes else {}
+    assert story.answers == dict.fromkeys(story.answers, OPEN) | closed
+    assert story.gates_moved == (2 if fault.closes else 0)
     assert story.ever & ABSENCES == set()
     if story.healed is not None:
         assert outcomes(story.healed) == WELL
-        assert not [each for each in story.healed.findings if each.reason.startswith("Nvml")]
+        assert not [each for each in story.healed.findings if each.reason in fault.reasons]
 
 
 def test_a_killed_helper_is_followed_by_another_and_no_verdict_is_lost_for_long(

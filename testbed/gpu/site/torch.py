@@ -53,5 +53,14 @@ def _enter(size: int) -> None:
     with state.with_suffix(".lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         fresh = state.with_suffix(f".{os.getpid()}")
-        fresh.write_text(f"{state.read_text()}process {os.getpid()} {size}\n")
+        fresh.write_text(f"{state.read_text()}{_context()}process {os.getpid()} {size}\n")
         fresh.replace(state)
+
+
+def _context() -> str:
+    # A tritonserver has a context on every GPU that it sees, before any of its models has.
+    parent = os.getppid()
+    comm = Path(f"/proc/{parent}/comm")  # there is none where the parent is in another pid namespace
+    if not comm.exists() or comm.read_text() != "tritonserver\n":
+        return ""
+    return f"process {parent} {300 << 20}\n"

@@ -131,6 +131,19 @@ def test_a_stub_with_a_bare_context_above_workers_with_more_is_where_they_are() 
     assert "1 of the 2 processes" in claim.message
 
 
+@pytest.mark.parametrize("held", [None, 500 * MIB], ids=["no figure", "little"])
+def test_a_bare_context_beside_a_process_where_it_may_be_is_nothing_wrong(held: int | None) -> None:
+    """Without figures, and for a model that needs little, the stub's bare context looks like the work itself."""
+    llm = config("m", group("m_0", MODEL), backend="vllm")
+    seen = world(llm, only("GPU-b")).with_stub(stub(50, "m_0_0", workers=(60, 61), runtime="/b/vllm")).scans()
+    seen = used(seen)
+    bare = None if held is None else 400 * MIB
+    figures = held is not None
+    assert seen.looks(*shown({50: bare}, {60: held}, figures=figures)).reasons(judge) == []
+    assert seen.looks(*shown({50: bare, 60: held}, {}, figures=figures)).reasons(judge) == ["WrongGpu"]
+    assert seen.looks(*shown({50: bare}, {60: None})).reasons(judge) == []
+
+
 def test_a_mig_device_of_an_allowed_gpu_is_allowed() -> None:
     """And another one than the named MIG device is not."""
     migs = [

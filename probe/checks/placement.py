@@ -178,6 +178,7 @@ def _provably_fewer(
         0 < holding < least <= declared_on_gpu(config)
         and complete
         and seen.gap is None
+        and not seen.strays
         and outside.all_exercised(seen, record, config)
     )
 

@@ -139,6 +139,16 @@ def test_a_gpu_model_that_was_exercised_and_is_on_no_list_does_not_use_its_gpu()
     assert reasons(seen) == ["GpuNotUsed"]
 
 
+def test_a_model_of_which_nobody_wrote_where_it_runs_may_need_no_gpu() -> None:
+    """Triton gives a GPU to every such python model, to one that only prepares data for others too."""
+    made = config("m", group("m", GPU, 1, 0))
+    remedy = used(serving(made)).looks(gpu(processes=ANCHOR)).only("GpuNotUsed").remedy
+    line = "/models/m/config.pbtxt: instance_group [ { count: 1 kind: KIND_CPU } ]"
+    assert f"Where it needs no GPU, write that down in {line}" in remedy
+    written = used(serving(ON_GPU)).looks(gpu(processes=ANCHOR)).only("GpuNotUsed").remedy
+    assert "KIND_CPU" not in written
+
+
 def test_only_a_look_after_it_was_exercised_proves_anything() -> None:
     """A framework takes the GPU with its first use."""
     idle = serving(ON_GPU).looks(gpu(processes=ANCHOR))

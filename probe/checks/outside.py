@@ -201,7 +201,7 @@ def all_exercised(seen: Observation, record: ModelRecord, config: ModelConfig) -
 
 def _before(moment: Instant | None, seen: Observation) -> bool:
     good = seen.book.evidence.good
-    return moment is not None and good is not None and moment.mono < good.observed.mono
+    return moment is not None and good is not None and moment.mono < good.began.mono
 
 
 def _mib(size: int) -> str:

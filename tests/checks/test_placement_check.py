@@ -159,6 +159,15 @@ def test_only_a_look_after_it_was_exercised_proves_anything() -> None:
     assert reasons(used(idle).looks(gpu(processes=ANCHOR))) == ["GpuNotUsed"]
 
 
+def test_a_look_that_was_under_way_while_the_model_took_its_gpu_proves_nothing() -> None:
+    """Its lists may be from before; the next look's are not."""
+    seen = serving(ON_GPU).looks(gpu(processes=ANCHOR))
+    asked = seen.now
+    seen = used(seen.later(3.0)).looks(gpu(processes=ANCHOR), asked=asked)
+    assert reasons(seen) == ["PlacementUnknown"]
+    assert reasons(seen.looks(gpu(processes=ANCHOR), asked=seen.now)) == ["GpuNotUsed"]
+
+
 def test_executions_of_an_earlier_load_prove_nothing_of_this_one() -> None:
     """The counters went back: nothing was executed since."""
     seen = used(serving(ON_GPU)).with_row(row("m")).polls().looks(gpu(processes=ANCHOR))

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from probe.checks import outside, policies
 from probe.checks.config_files import config_file, group_line
 from probe.checks.coverage import allows, visible
+from probe.checks.expectations import expectation
 from probe.checks.observation import Observation
 from probe.checks.outside import BARE_CONTEXT_BYTES, Use
 from probe.facts.findings import Claim, Subject, SubjectKind
@@ -25,9 +26,15 @@ def judge(seen: Observation) -> Iterator[Claim]:
     if not seen.watching or good is None or seen.gap is not None:
         return
     for record in seen.records():
-        if record.ready and record.config is not None and seen.book.stubs.of(record.key):
-            yield from _wrong(seen, record, record.config, good)
-            yield from _skewed(seen, record, record.config, good)
+        config = record.config
+        if not record.ready or config is None or not seen.book.stubs.of(record.key):
+            continue
+        # Who wrote "any" does not care for what the groups say, but for the GPUs that are named for the model.
+        indifferent = expectation(seen, record, config).indifferent
+        if not indifferent or policies.named_gpus(seen, config) is not None:
+            yield from _wrong(seen, record, config, good)
+        if not indifferent:
+            yield from _skewed(seen, record, config, good)
 
 
 def _wrong(seen: Observation, record: ModelRecord, config: ModelConfig, good: NvmlReading) -> Iterator[Claim]:

@@ -13,14 +13,17 @@ import msgspec
 
 from probe.facts.nvml import Gpu
 from probe.facts.placement import EvidenceMode
-from probe.facts.processes import Server
+from probe.facts.processes import Process, ProcessId, Server
 from probe.ledgers.book import Book
-from probe.ledgers.evidence import family_pids
+from probe.ledgers.evidence import family_pids, listed_pids
 
 LIST_AT_MOST = 950
 """Processes that the driver lists of one GPU (``NV2080_CTRL_GPU_GET_PIDS_MAX_COUNT``): a full list may be cut."""
 _MPS_SERVER = "nvidia-cuda-mps"
 """``nvidia-cuda-mps-server`` as the kernel keeps it: 15 characters."""
+
+_OTHERS = frozenset(("tritonserver", _MPS_SERVER))
+"""Names of processes that are no model's, nor are those below them: another Triton with its stubs."""
 
 _ALL_GPUS = (
     "Give the probe's container every GPU of the pod: NVIDIA_VISIBLE_DEVICES=all and "
@@ -62,6 +65,40 @@ def devices_of(gpus: tuple[Gpu, ...]) -> tuple[Gpu, ...]:
     """What a process can be on: MIG devices in place of the GPU that they are part of."""
     parents = frozenset(gpu.parent for gpu in gpus if gpu.parent is not None)
     return tuple(gpu for gpu in gpus if gpu.uuid not in parents)
+
+
+def strays_of(book: Book) -> dict[int, str]:
+    """Processes that NVML lists and that may be a model's although no stub's family has them: names by pid.
+
+    A daemon loses its stub as its parent before any scan has seen it there, and a young worker is below its stub
+    and not scanned yet (without a name).  In the machine's first pid namespace only those that tritonserver itself
+    adopted are told: there, the rest are other tenants.
+    """
+    reading, server, good = book.processes, book.server.process, book.evidence.good
+    if reading is None or server is None or good is None:
+        return {}
+    known = family_pids(reading) | {each.pid for each in book.families.members}
+    left = sorted(listed_pids(good) - known)
+    asked = {each.id.pid: each for each in reading.asked}
+    # What the last scan was asked of and did not find has ended since; before it, nobody was asked of the new ones.
+    unasked = reading.observed.mono < good.observed.mono
+    found = {}
+    for pid in left:
+        process = asked.get(pid)
+        if process is None:
+            if not reading.initial_namespace and (unasked or pid in reading.existing_pids):
+                found[pid] = ""
+        elif _may_be_ours(process, server, asked) and (
+            process.parent == server.pid or not reading.initial_namespace
+        ):
+            found[pid] = process.name
+    return found
+
+
+def _may_be_ours(process: Process, server: ProcessId, asked: dict[int, Process]) -> bool:
+    parent = asked.get(process.parent)
+    others = process.name in _OTHERS or (parent is not None and parent.name in _OTHERS)
+    return not others and not process.gone and process.id.start_ticks > server.start_ticks
 
 
 def allows(named: str, gpu: Gpu) -> bool:

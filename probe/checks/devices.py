@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from probe.checks import outside, policies
 from probe.checks.config_files import config_file, group_line
 from probe.checks.coverage import allows, visible
+from probe.checks.expectations import expectation
 from probe.checks.observation import Observation
 from probe.checks.outside import BARE_CONTEXT_BYTES, Use
 from probe.facts.findings import Claim, Subject, SubjectKind
@@ -25,9 +26,15 @@ def judge(seen: Observation) -> Iterator[Claim]:
     if not seen.watching or good is None or seen.gap is not None:
         return
     for record in seen.records():
-        if record.ready and record.config is not None and seen.book.stubs.of(record.key):
-            yield from _wrong(seen, record, record.config, good)
-            yield from _skewed(seen, record, record.config, good)
+        config = record.config
+        if not record.ready or config is None or not seen.book.stubs.of(record.key):
+            continue
+        # Who wrote "any" does not care for what the groups say, but for the GPUs that are named for the model.
+        indifferent = expectation(seen, record, config).indifferent
+        if not indifferent or policies.named_gpus(seen, config) is not None:
+            yield from _wrong(seen, record, config, good)
+        if not indifferent:
+            yield from _skewed(seen, record, config, good)
 
 
 def _wrong(seen: Observation, record: ModelRecord, config: ModelConfig, good: NvmlReading) -> Iterator[Claim]:
@@ -37,29 +44,28 @@ def _wrong(seen: Observation, record: ModelRecord, config: ModelConfig, good: Nv
     by_uuid = {gpu.uuid: gpu for gpu in good.gpus}
     settled = outside.all_exercised(seen, record, config)
     wrong: dict[int, tuple[str, ...]] = {}
-    processes = [
-        (pid, on)
-        for stub in seen.book.stubs.of(record.key)
-        for pid, on in outside.use_of(seen, stub.stub).working.items()
-    ]
-    for pid, on in processes:
-        stray = _stray(seen, on, allowed.gpus, by_uuid)
-        if stray and (settled or outside.held(on) > BARE_CONTEXT_BYTES):
-            wrong[pid] = stray
+    uses = [outside.use_of(seen, each.stub).working for each in seen.book.stubs.of(record.key)]
+    for use in uses:
+        found = {pid: _stray(seen, on, allowed.gpus, by_uuid) for pid, on in use.items()}
+        # A stub's bare context above the worker that is where it may be is nothing wrong, nor the other way round.
+        excused = not settled or not all(found.values())
+        for pid, on in use.items():
+            if found[pid] and not (excused and outside.held(on) <= BARE_CONTEXT_BYTES):
+                wrong[pid] = found[pid]
     if not wrong:
         return
-    found = sorted({uuid for each in wrong.values() for uuid in each})
+    strayed = sorted({uuid for each in wrong.values() for uuid in each})
     yield Claim(
         "WrongGpu",
         _subject(record),
-        f"{len(wrong)} of the {len(processes)} processes that the model has on a GPU run on {', '.join(found)}, and it "
-        f"may run on {', '.join(allowed.gpus)} alone ({allowed.by}).",
+        f"{len(wrong)} of the {sum(map(len, uses))} processes that the model has on a GPU run on {', '.join(strayed)}, "
+        f"and it may run on {', '.join(allowed.gpus)} alone ({allowed.by}).",
         _wrong_remedy(seen, record, config, allowed, good),
         good.observed,
         {
             "allowed": ",".join(allowed.gpus),
             "allowed_by": allowed.by,
-            "found": ",".join(found),
+            "found": ",".join(strayed),
             "pids": " ".join(map(str, sorted(wrong))),
             "mode": seen.book.evidence.evidence.mode.value,
         },

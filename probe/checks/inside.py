@@ -23,6 +23,9 @@ _TRACKING = {
     "tensorrt_plan": "tensorrt",
 }
 """Backends that count a model's memory where they are told to, by the names that configurations give them."""
+_GPU_ALONE = frozenset(("tensorrt", "tensorrt_plan", "tensorrtllm"))
+"""Backends whose engines are code for a GPU: whatever the CPU does beside, a model of theirs does not run there.  So
+TensorRT-LLM's tritonserver may but wait for workers of its own, and with MPI it spins while it does."""
 _TRACKER = "triton-backend-memory-tracker"
 
 
@@ -37,12 +40,17 @@ def of_server(seen: Observation, record: ModelRecord, config: ModelConfig) -> Ob
     gpu, cpu = _most(signs, Verdict.GPU), _most(signs, Verdict.CPU)
     if gpu >= Weight.MEDIUM > cpu:
         return _found(Verdict.GPU, signs)
-    if gpu < Weight.MEDIUM <= cpu and (cpu >= Weight.STRONG or not gpu):
+    alone = _backend(config) in _GPU_ALONE
+    if gpu < Weight.MEDIUM <= cpu and (cpu >= Weight.STRONG or not gpu) and not alone:
         return _found(Verdict.CPU, signs)
     if not signs:
         intro = (
             f"It runs inside tritonserver (backend {_backend(config)}), whose GPU memory all models share, and Triton "
             "reports no memory of its own for it."
+        )
+    elif alone and gpu < Weight.MEDIUM <= cpu:
+        intro = (
+            f"Its backend ({_backend(config)}) computes on GPUs alone, and what was seen speaks for the CPU."
         )
     elif min(gpu, cpu) >= Weight.MEDIUM:
         intro = "What was seen of it contradicts itself."

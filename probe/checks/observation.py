@@ -8,11 +8,12 @@ from urllib.parse import quote
 
 import msgspec
 
-from probe.checks.coverage import Gap, devices_of, gap_of
+from probe.checks.coverage import Gap, devices_of, gap_of, strays_of
 from probe.facts.findings import Action
 from probe.facts.instants import Instant
 from probe.facts.models import InstanceKind, ModelVersion
 from probe.facts.placement import EvidenceMode
+from probe.facts.processes import ProcessId
 from probe.ledgers.book import Book
 from probe.ledgers.models import ModelRecord
 from probe.settings import Settings
@@ -75,6 +76,19 @@ class Observation(msgspec.Struct, frozen=True, dict=True):
                 used = each.used_bytes if self.book.evidence.evidence.mode is EvidenceMode.FULL else None
                 found.setdefault(each.pid, {})[gpu.uuid] = used or None
         return found
+
+    @cached_property
+    def families(self) -> dict[ProcessId, frozenset[int]]:
+        """By stub: the pids of its family, also of those that no tree leads to any more for they were adopted."""
+        found: dict[ProcessId, set[int]] = {}
+        for process, member in self.book.families.members.items():
+            found.setdefault(member.stub, set()).add(process.pid)
+        return {stub: frozenset(pids) for stub, pids in found.items()}
+
+    @cached_property
+    def strays(self) -> dict[int, str]:
+        """What NVML lists that may be a model's, and that no stub's family has: names by pid."""
+        return strays_of(self.book)
 
     @cached_property
     def required(self) -> frozenset[str]:

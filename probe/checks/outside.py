@@ -92,8 +92,9 @@ def _summed(uses: Iterable[Mapping[str, int | None]]) -> dict[str, int]:
 
 
 def use_of(seen: Observation, stub: Stub) -> Use:
-    """What this stub's tree has on GPUs, as far as the lists can be trusted."""
-    return Use({pid: seen.on_gpus[pid] for pid in sorted(stub.pids) if pid in seen.on_gpus})
+    """What this stub's family has on GPUs, as far as the lists can be trusted."""
+    pids = stub.pids | seen.families.get(stub.process.id, frozenset())
+    return Use({pid: seen.on_gpus[pid] for pid in sorted(pids) if pid in seen.on_gpus})
 
 
 def of_stubs(seen: Observation, record: ModelRecord, config: ModelConfig) -> Observed:
@@ -137,6 +138,8 @@ def _absent(
         return _unknown(
             "It has no process here at this moment.", remedy="Wait for the model's processes to start."
         )
+    if seen.strays:
+        return _unknown(_astray(seen.strays), remedy=_ASTRAY)
     if exercised(seen, record, config):
         why = f"It has executed requests, and NVML lists none of its {len(stubs)} stub processes on any GPU."
         return Observed(Verdict.CPU, (), None, (why,))
@@ -148,6 +151,20 @@ def _absent(
         "GPU with its first use."
     )
     return _unknown(why, remedy="Send the model a request: what it does then can be observed.")
+
+
+def _astray(strays: Mapping[int, str]) -> str:
+    named = ", ".join(f"{name or 'not looked up yet'} (pid {pid})" for pid, name in list(strays.items())[:3])
+    return (
+        f"NVML lists none of its processes, and {len(strays)} of which it is not known who began them, so that they "
+        f"may be its own: {named}."
+    )
+
+
+_ASTRAY = (
+    "See what began these (ps -ef --forest). A process that the model's code detaches from its stub can not be laid to "
+    "the model: say where it is meant to run, with placement.models.<model>.device: any."
+)
 
 
 def _unknown(*why: str, remedy: str) -> Observed:
@@ -184,7 +201,7 @@ def all_exercised(seen: Observation, record: ModelRecord, config: ModelConfig) -
 
 def _before(moment: Instant | None, seen: Observation) -> bool:
     good = seen.book.evidence.good
-    return moment is not None and good is not None and moment.mono < good.observed.mono
+    return moment is not None and good is not None and moment.mono < good.began.mono
 
 
 def _mib(size: int) -> str:

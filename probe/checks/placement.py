@@ -152,8 +152,7 @@ def _unused(
         "GpuNotUsed",
         _subject(record),
         message,
-        "Make the model's code use the device that Triton gives it: args['model_instance_kind'] and "
-        "args['model_instance_device_id'] in initialize(), e.g. .to(f'cuda:{device_id}').",
+        _unused_remedy(seen, record, config),
         good.observed if good is not None else seen.now,
         {
             "executions": record.statistics.executions if record.statistics is not None else None,
@@ -162,6 +161,18 @@ def _unused(
             **({"stubs_on_gpu": holding, "min_instances": least} if least is not None else {}),
         },
     )
+
+
+def _unused_remedy(seen: Observation, record: ModelRecord, config: ModelConfig) -> str:
+    cure = (
+        "Make the model's code use the device that Triton gives it: args['model_instance_kind'] and "
+        "args['model_instance_device_id'] in initialize(), e.g. .to(f'cuda:{device_id}')."
+    )
+    if is_explicit(config):
+        return cure
+    # Triton gives a GPU to every python model of which nobody said anything, to those that only prepare data too.
+    line = group_line(InstanceKind.CPU, count_of(config))
+    return f"{cure} Where it needs no GPU, write that down in {config_file(seen, record)}: {line}"
 
 
 def _on_gpu(seen: Observation, record: ModelRecord) -> int:
@@ -178,6 +189,7 @@ def _provably_fewer(
         0 < holding < least <= declared_on_gpu(config)
         and complete
         and seen.gap is None
+        and not seen.strays
         and outside.all_exercised(seen, record, config)
     )
 

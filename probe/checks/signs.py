@@ -168,9 +168,14 @@ def _exerted(seen: Observation, record: ModelRecord) -> Iterator[Sign]:
     idle, gap = ledger.idle.get(record.key), seen.gap
     if idle is not None and idle.proven:
         unseen = f" That proves nothing alone: {gap.why}" if gap is not None else ""
+        if gap is None and seen.strays:
+            pids = ", ".join(map(str, seen.strays))
+            unseen = (
+                f" That proves nothing alone: on a GPU are processes that it may have begun (pids {pids})."
+            )
         yield Sign(
             Verdict.CPU,
-            Weight.STRONG if gap is None else Weight.WEAK,
+            Weight.WEAK if unseen else Weight.STRONG,
             f"While it alone of the models inside tritonserver executed, {idle.seconds:.1f} s in {idle.windows} "
             f"windows, tritonserver kept no GPU busy at all, and took {idle.cpu_seconds:.1f} s of CPU time.{unseen}",
         )

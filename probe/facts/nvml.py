@@ -95,7 +95,11 @@ class Xid(msgspec.Struct, frozen=True):
 
 
 class NvmlReading(msgspec.Struct, frozen=True):
-    """What NVML said in one look; ``gpus`` is empty unless ``state`` is OK."""
+    """What NVML said in one look; ``gpus`` is empty unless ``state`` is OK.
+
+    ``observed`` is when the answer came, and ``asked`` when the question was put, where that is known: a call
+    may take seconds, and nobody can tell when in them a list was made.
+    """
 
     observed: Instant
     state: NvmlState
@@ -108,3 +112,9 @@ class NvmlReading(msgspec.Struct, frozen=True):
     gpus: tuple[Gpu, ...] = ()
     xids_told: bool | None = None
     """Whether the driver tells us of Xids as they happen; None where that is not known yet."""
+    asked: Instant | None = None
+
+    @property
+    def began(self) -> Instant:
+        """What happened before this moment is surely in it."""
+        return self.asked or self.observed

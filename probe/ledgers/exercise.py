@@ -25,14 +25,16 @@ _START_ERROR = 1.0
 class Exercise(msgspec.Struct, frozen=True):
     """Executions of one model version since these stubs were first polled together.
 
-    ``baseline`` is Triton's count at that poll, ``executions`` what came since.  ``since`` is when they were
-    first seen to have executed something; a first look may know it by Triton's own time of the last inference.
-    ``each_since``: when they were first seen to have executed so much that each has had its turn, where Triton
-    binds no request to an instance.
+    ``baseline`` is Triton's count at that poll and ``succeeded`` its count of successes, ``executions`` what came
+    since; what only failed is no execution here, for its inputs may have been refused before any GPU was needed.
+    ``since`` is when they were first seen to have executed something; a first look may know it by Triton's own time
+    of the last inference.  ``each_since``: when they were first seen to have executed so much that each has had its
+    turn, where Triton binds no request to an instance.
     """
 
     stubs: frozenset[ProcessId]
     baseline: int
+    succeeded: int
     polled: Instant
     executions: int = 0
     since: Instant | None = None
@@ -73,16 +75,20 @@ def _after(
     if polled is None or counted is None or any(each.first_seen.mono >= polled.mono for each in stubs):
         return None
     same = before is not None and before.stubs == ids
+    occasion = counted if _had_occasion(row, stubs) else None
     if before is None or not same or row.executions < before.baseline + before.executions:
-        return Exercise(ids, row.executions, polled, 0, counted if _had_occasion(row, stubs) else None)
+        # A poll that began before the last of another load's stubs ended tells of that load; only where it is the
+        # first that shows this one ready is there none.
+        first = counted == record.ready_since
+        return Exercise(ids, row.executions, row.success, polled, 0, occasion if first else None)
     if polled == before.polled:
         return before
-    executed = row.executions - before.baseline
+    executed = min(row.executions - before.baseline, row.success - before.succeeded)
     return msgspec.structs.replace(
         before,
         polled=polled,
         executions=executed,
-        since=before.since or (counted if executed else None),
+        since=before.since or occasion or (counted if executed else None),
         each_since=before.each_since or (counted if executed >= TURNS * len(ids) else None),
     )
 

@@ -15,7 +15,7 @@ from probe.facts.placement import EvidenceMode
 
 
 class Footprint(msgspec.Struct, frozen=True):
-    """Tritonserver on the GPUs whose lists show it, by UUID.
+    """Tritonserver on the GPUs whose lists show it, by UUID, at a moment from ``began`` to ``observed``.
 
     ``memory``: bytes, where the driver gives a figure.  ``busy``: how much of the time since the look before
     its kernels ran, 0 to 100, where the driver tells.  ``whole``: that is told of every GPU that it is on,
@@ -23,6 +23,7 @@ class Footprint(msgspec.Struct, frozen=True):
     """
 
     observed: Instant
+    began: Instant
     memory: dict[str, int] = {}
     busy: dict[str, float] = {}
     whole: bool = False
@@ -55,7 +56,7 @@ def footprint(reading: NvmlReading, mode: EvidenceMode, pid: int | None) -> Foot
             whole = False
         else:
             busy[gpu.uuid] = percent
-    return Footprint(reading.observed, memory, busy, whole=whole and on > 0)
+    return Footprint(reading.observed, reading.began, memory, busy, whole=whole and on > 0)
 
 
 def _busy(gpu: Gpu, pid: int) -> float | None:

@@ -120,7 +120,7 @@ class GrowthLedger(msgspec.Struct, frozen=True):
     ) -> GrowthLedger:
         episode = msgspec.structs.replace(episode, moved=episode.moved | moved)
         waiting = msgspec.structs.replace(self, episode=episode)
-        if look is None or (episode.until is not None and look.observed.mono < episode.until.mono):
+        if look is None or (episode.until is not None and look.began.mono < episode.until.mono):
             return waiting
         changed = _changed(episode, models, inside)
         done = msgspec.structs.replace(self, episode=None, settled=False)

@@ -9,7 +9,7 @@ from probe.checks.outside import BARE_CONTEXT_BYTES, Use, main_of
 from probe.facts.models import InstanceKind, ModelConfig
 from probe.facts.nvml import Gpu
 from probe.ledgers.exercise import TURNS
-from probe.settings import Settings
+from probe.settings import Policy, Settings
 from probe.settings.schema import ModelPlacement, PlacementSettings
 from tests.worlds import (
     GIB,
@@ -131,6 +131,19 @@ def test_a_stub_with_a_bare_context_above_workers_with_more_is_where_they_are() 
     assert "1 of the 2 processes" in claim.message
 
 
+@pytest.mark.parametrize("held", [None, 500 * MIB], ids=["no figure", "little"])
+def test_a_bare_context_beside_a_process_where_it_may_be_is_nothing_wrong(held: int | None) -> None:
+    """Without figures, and for a model that needs little, the stub's bare context looks like the work itself."""
+    llm = config("m", group("m_0", MODEL), backend="vllm")
+    seen = world(llm, only("GPU-b")).with_stub(stub(50, "m_0_0", workers=(60, 61), runtime="/b/vllm")).scans()
+    seen = used(seen)
+    bare = None if held is None else 400 * MIB
+    figures = held is not None
+    assert seen.looks(*shown({50: bare}, {60: held}, figures=figures)).reasons(judge) == []
+    assert seen.looks(*shown({50: bare, 60: held}, {}, figures=figures)).reasons(judge) == ["WrongGpu"]
+    assert seen.looks(*shown({50: bare}, {60: None})).reasons(judge) == []
+
+
 def test_a_mig_device_of_an_allowed_gpu_is_allowed() -> None:
     """And another one than the named MIG device is not."""
     migs = [
@@ -238,6 +251,21 @@ def test_nothing_is_claimed_of_what_is_not_there() -> None:
     assert unread.looks(*shown({}, {})).reasons(judge) == []
     onnx = config("m", group("m_0", GPU, 1, 0, 1), backend="onnxruntime")
     assert world(onnx, only("GPU-b")).looks(*shown({}, {})).reasons(judge) == []
+
+
+def test_who_wrote_any_does_not_care_for_what_the_groups_say() -> None:
+    """Unless GPUs are named for the model beside it."""
+    triton = server(minors=(0, 1), visible=("GPU-b", "GPU-a"))
+    anywhere = Settings(placement=PlacementSettings(default=Policy.ANY))
+    named = ModelPlacement(device=Policy.ANY, gpus=("GPU-a",))
+    second, lists = python_model("m", 1, GPU, (1,)), shown({}, {100: GIB})
+    assert world(second, server=triton).looks(*lists).reasons(judge) == ["WrongGpu"]
+    assert world(second, anywhere, server=triton).looks(*lists).reasons(judge) == []
+    policy = Settings(placement=PlacementSettings(models={"m": named}))
+    assert world(second, policy, server=triton).looks(*lists).reasons(judge) == ["WrongGpu"]
+    both = shown({100: GIB, 101: GIB}, {})
+    assert world(TWO).looks(*both).reasons(judge) == ["PlacementSkewed"]
+    assert world(TWO, anywhere).looks(*both).reasons(judge) == []
 
 
 def test_where_a_gpu_is_hidden_all_that_is_seen_may_be_a_bare_context() -> None:

@@ -16,7 +16,7 @@ from probe.facts.placement import EvidenceMode, Verdict
 from probe.settings import Policy, Settings
 from probe.settings.schema import PlacementSettings
 from tests.insiders import CONTEXT, Story, inside, onnx
-from tests.worlds import GIB, MIB, SERVER_PID, config, gpu, group, row, server, serving
+from tests.worlds import GIB, MIB, SERVER_PID, config, gpu, group, process, row, server, serving
 
 GPU, CPU, MODEL = InstanceKind.GPU, InstanceKind.CPU, InstanceKind.MODEL
 SERVED = inside("m", "n")
@@ -309,6 +309,27 @@ def test_the_cure_is_that_of_the_backend(backend: str, kind: InstanceKind, words
     remedy = story.world.only("GpuNotUsed", judge).remedy
     assert all(each in remedy for each in words)
     assert ("KIND_MODEL" in remedy) == (kind is MODEL)
+
+
+@pytest.mark.parametrize("backend", ["tensorrt", "tensorrtllm"])
+def test_an_engine_for_a_gpu_is_on_no_cpu_whatever_the_cpu_does(backend: str) -> None:
+    """It may do it in another process, for which tritonserver waits, or with memory that nobody counts."""
+    served = Story(serving(onnx("m", backend=backend))).goes(20)
+    for story in (served.goes(60, {"m": 0.5}, cores=0.5), served.counts("m", CPU=900).goes(20, {"m": 0.5})):
+        assert (story.verdict(), reasons(story)) == (Verdict.UNKNOWN, ["PlacementUnknown"])
+        assert f"Its backend ({backend}) computes on GPUs alone" in story.why()
+    assert served.goes(60, {"m": 0.5}, busy={"GPU-a": 40.0}).verdict() is Verdict.GPU
+
+
+@pytest.mark.parametrize("initial", [False, True])
+def test_a_process_that_tritonserver_may_have_begun_may_compute_for_it(*, initial: bool) -> None:
+    """A backend that keeps workers of its own spins on the CPU and waits for them."""
+    theirs = process(77, name="worker")
+    listing = gpu("GPU-a", {SERVER_PID: CONTEXT, 77: GIB}, {}, minor=0)
+    world = ON_CPU.world.looks(listing).scans(existing=(SERVER_PID,), asked=(theirs,), initial=initial)
+    story = ON_CPU.but(world.looks(listing))
+    assert reasons(story) == ["PlacementUnknown"]
+    assert "processes that it may have begun (pids 77)" in story.why()
 
 
 def test_it_is_a_fault_only_where_a_gpu_is_meant() -> None:

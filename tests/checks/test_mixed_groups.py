@@ -20,6 +20,7 @@ from tests.worlds import (
     config,
     gpu,
     group,
+    process,
     python_model,
     row,
     server,
@@ -149,6 +150,15 @@ def test_fewer_found_on_a_gpu_than_are_meant_to_be_is_one_not_used(
         )
         assert (claim.evidence["stubs_on_gpu"], claim.evidence["min_instances"]) == (1, 2)
         assert "GpuNotUsed" not in reasons(seen.without_stub(102).scans().looks(listing(101)))
+
+
+def test_fewer_are_not_known_to_be_on_a_gpu_where_one_may_have_left_its_stub() -> None:
+    """A process that no stub is known to have begun."""
+    seen = executing(serving(MIXED, server=BACKED, settings=at_least(2)), 3 * TURNS)
+    daemon = process(300, parent=1)
+    seen = seen.looks(listing(101, 300)).scans(asked=(daemon,)).looks(listing(101, 300))
+    assert reasons(seen) == []
+    assert reasons(seen.scans().looks(listing(101))) == ["GpuNotUsed"]
 
 
 def test_fewer_are_not_known_to_be_on_a_gpu_where_one_is_hidden() -> None:

@@ -12,6 +12,7 @@ from probe.checks.verdicts import placement_of
 from probe.facts.models import DeviceMemory, InstanceKind, ModelState
 from probe.facts.nvml import Gpu, NvmlState
 from probe.facts.placement import Placement, Verdict
+from probe.facts.processes import Process, ProcessState
 from probe.facts.triton import Failure
 from probe.settings import Policy, Settings
 from probe.settings.schema import ModelPlacement, PlacementSettings
@@ -26,11 +27,13 @@ from tests.worlds import (
     gpu,
     group,
     key,
+    process,
     python_model,
     row,
     server,
     serving,
     stub,
+    worker,
 )
 
 CPU, GPU, MODEL = InstanceKind.CPU, InstanceKind.GPU, InstanceKind.MODEL
@@ -136,6 +139,16 @@ def test_a_gpu_model_that_was_exercised_and_is_on_no_list_does_not_use_its_gpu()
     assert reasons(seen) == ["GpuNotUsed"]
 
 
+def test_a_model_of_which_nobody_wrote_where_it_runs_may_need_no_gpu() -> None:
+    """Triton gives a GPU to every such python model, to one that only prepares data for others too."""
+    made = config("m", group("m", GPU, 1, 0))
+    remedy = used(serving(made)).looks(gpu(processes=ANCHOR)).only("GpuNotUsed").remedy
+    line = "/models/m/config.pbtxt: instance_group [ { count: 1 kind: KIND_CPU } ]"
+    assert f"Where it needs no GPU, write that down in {line}" in remedy
+    written = used(serving(ON_GPU)).looks(gpu(processes=ANCHOR)).only("GpuNotUsed").remedy
+    assert "KIND_CPU" not in written
+
+
 def test_only_a_look_after_it_was_exercised_proves_anything() -> None:
     """A framework takes the GPU with its first use."""
     idle = serving(ON_GPU).looks(gpu(processes=ANCHOR))
@@ -144,6 +157,15 @@ def test_only_a_look_after_it_was_exercised_proves_anything() -> None:
     assert "Send the model a request" in idle.only("PlacementUnknown").remedy
     assert reasons(used(idle)) == ["PlacementUnknown"]
     assert reasons(used(idle).looks(gpu(processes=ANCHOR))) == ["GpuNotUsed"]
+
+
+def test_a_look_that_was_under_way_while_the_model_took_its_gpu_proves_nothing() -> None:
+    """Its lists may be from before; the next look's are not."""
+    seen = serving(ON_GPU).looks(gpu(processes=ANCHOR))
+    asked = seen.now
+    seen = used(seen.later(3.0)).looks(gpu(processes=ANCHOR), asked=asked)
+    assert reasons(seen) == ["PlacementUnknown"]
+    assert reasons(seen.looks(gpu(processes=ANCHOR), asked=seen.now)) == ["GpuNotUsed"]
 
 
 def test_executions_of_an_earlier_load_prove_nothing_of_this_one() -> None:
@@ -184,6 +206,75 @@ def test_it_is_a_fault_only_where_a_gpu_is_meant_and_declared(
     """Who wrote ``cpu`` or ``any`` does not miss it."""
     seen = used(serving(model, settings=settings, server=server(minors=(0,))))  # type: ignore[arg-type]
     assert ("GpuNotUsed" in reasons(seen.looks(gpu(processes=ANCHOR, minor=0)))) == claimed
+
+
+# Processes of which it is not known whose they are
+
+
+def looked(seen: World, *processes: Process, initial: bool = False) -> World:
+    """NVML lists these beside tritonserver, and a scan between two looks has found them."""
+    lists = {each.id.pid: GIB for each in processes}
+    seen = seen.looks(gpu(processes={**ANCHOR, **lists})).scans(asked=processes, initial=initial)
+    return seen.looks(gpu(processes={**ANCHOR, **lists}))
+
+
+def test_a_worker_that_others_adopted_is_still_its_models() -> None:
+    """The process between it and the stub ended; no tree leads to it any more."""
+    ours = worker(60, parent=101)
+    seen = serving(ON_GPU).with_worker(101, ours).scans()
+    seen = looked(used(seen.adopted(60).scans()), ours)
+    assert placed(seen).verdict is Verdict.GPU
+    assert placed(seen).gpu_memory_bytes == GIB
+    assert reasons(seen) == []
+
+
+@pytest.mark.parametrize(
+    ("found", "initial", "may_be"),
+    [
+        ({"parent": 1}, False, True),
+        ({"parent": SERVER_PID}, True, True),
+        ({"parent": 1}, True, False),
+        ({"parent": 1, "start": 1}, False, False),
+        ({"parent": 1, "name": "tritonserver"}, False, False),
+        ({"parent": 1, "state": ProcessState.ZOMBIE}, False, False),
+    ],
+    ids=["daemon", "adopted by tritonserver", "a tenant", "older", "another Triton", "ended"],
+)
+def test_a_process_that_nobody_is_known_to_have_begun_may_be_the_models(
+    found: dict[str, object], *, initial: bool, may_be: bool
+) -> None:
+    """A daemon that left its stub's tree before any scan; who can not be one proves as before."""
+    seen = looked(used(serving(ON_GPU)), process(77, **{"name": "engine", **found}), initial=initial)  # type: ignore[arg-type]
+    assert reasons(seen) == (["PlacementUnknown"] if may_be else ["GpuNotUsed"])
+    if may_be:
+        assert "engine (pid 77)" in placed(seen).why[0]
+        assert "ps -ef --forest" in seen.only("PlacementUnknown").remedy
+
+
+def test_before_anything_was_seen_nothing_strays() -> None:
+    """Nor where a process is listed that exists and is closed to us."""
+    assert World().seen.strays == {}
+    seen = looked(used(serving(ON_GPU)), process(77, parent=1))
+    assert seen.scans(existing=(77,)).seen.strays == {77: ""}
+
+
+def test_a_stub_of_another_triton_is_not_ours() -> None:
+    """It is below that one."""
+    others = (process(77, parent=1, name="tritonserver"), process(78, parent=77))
+    assert reasons(looked(used(serving(ON_GPU)), *others)) == ["GpuNotUsed"]
+
+
+@pytest.mark.parametrize(("initial", "may_be"), [(False, True), (True, False)])
+def test_what_the_last_scan_was_not_asked_of_may_be_a_young_worker(*, initial: bool, may_be: bool) -> None:
+    """Until the next scan has found it below the stub; on the host, it is sooner another tenant's."""
+    seen = looked(used(serving(ON_GPU)))
+    assert reasons(seen) == ["GpuNotUsed"]
+    seen = seen.scans(initial=initial).with_worker(100, worker(60)).looks(gpu(processes={**ANCHOR, 60: GIB}))
+    assert reasons(seen) == (["PlacementUnknown"] if may_be else ["GpuNotUsed"])
+    assert ("not looked up yet (pid 60)" in placed(seen).why[0]) == may_be
+    assert reasons(seen.scans(initial=initial)) == []
+    ended = seen.without_worker(60).scans(initial=initial)
+    assert reasons(ended) == ["GpuNotUsed"]
 
 
 # Modes that prove nothing

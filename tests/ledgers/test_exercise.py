@@ -108,3 +108,45 @@ def test_without_stubs_or_a_model_nothing_is_kept() -> None:
     assert seen.without_model("m").polls().book.exercise.records == {}
     assert executing(serving(MODEL, server=None), 4).book.exercise.records == {}
     assert seen.server_exits().book.exercise.records != {}
+
+
+def test_what_an_ending_load_executed_is_not_what_its_successor_did() -> None:
+    """The old load serves while the new one's stubs begin; its last poll is no poll of theirs."""
+    for answered in (True, False):
+        seen = executing(executing(serving(MODEL), 0), 4)
+        heirs = (stub(300, "m_0_0", start=100), stub(301, "m_0_1", start=101))
+        seen = seen.with_stub(*heirs).scans()
+        if answered:
+            # The old ones end between a poll and the inquiry that follows it.
+            seen = executing(seen, 9, last=START.wall)
+            seen = seen.exits(100, code=0).exits(101, code=0).asks()
+        else:
+            # They end while a poll is under way.
+            seen = seen.exits(100, code=0).exits(101, code=0).with_row(row("m", success=9, last=START.wall))
+            seen = seen.polls()
+        assert len(seen.alive("m")) == 2
+        assert exercise(seen) is not None
+        assert since(seen) is None
+        assert since(executing(seen, 0)) is None
+        assert since(executing(executing(seen, 0), 1)) is not None
+
+
+def test_stubs_that_are_found_late_are_known_by_the_second_poll_of_them() -> None:
+    """The first scan may have failed; a second poll with the same stubs began after any other load's ended."""
+    rows = (row("m", success=3, last=START.wall),)
+    late = World(server=serving(MODEL).server, rows=rows, configs=(MODEL,)).polls().asks()
+    seen = late.having(stubs=serving(MODEL).stubs).scans().polls()
+    assert since(seen) is None
+    assert since(seen.polls()) is not None
+
+
+def test_requests_that_only_fail_are_no_occasion() -> None:
+    """Their inputs may have been refused before anything was computed."""
+    seen = executing(serving(MODEL), 0)
+    seen = seen.with_row(row("m", failure=3 * TURNS, executions=3 * TURNS)).polls()
+    assert since(seen) is None
+    seen = seen.with_row(row("m", success=1, failure=3 * TURNS, executions=3 * TURNS + 1)).polls()
+    known = exercise(seen)
+    assert known is not None
+    assert known.since is not None
+    assert known.each_since is None

@@ -88,6 +88,6 @@ def test_a_divided_gpu_is_told_by_its_parts() -> None:
     """Its own list is that of all of them, or can not be had."""
     part: dict[str, Any] = {"mig": True, "parent": "GPU-a"}
     told = shown(gpu("GPU-a", {SERVER_PID: 2 * GIB}, {}), gpu("MIG-1", {SERVER_PID: GIB}, {}, **part))
-    assert told == Footprint(START, {"MIG-1": GIB}, {"MIG-1": 0.0}, whole=True)
+    assert told == Footprint(START, START, {"MIG-1": GIB}, {"MIG-1": 0.0}, whole=True)
     assert shown(gpu("GPU-a"), gpu("MIG-1", {SERVER_PID: GIB}, {}, **part)).whole
     assert not shown(gpu("GPU-a"), gpu("MIG-1", {SERVER_PID: GIB}, **part)).whole

@@ -53,6 +53,15 @@ def test_it_is_told_when_a_poll_after_the_look_found_nothing_else_coming() -> No
     assert mib(grown(loaded.goes(7))) == {"GPU-a": 300}
 
 
+def test_a_look_that_began_before_the_load_ended_is_no_look_after_it() -> None:
+    """Its figure may be from before."""
+    loaded = SERVED.loads(X).goes(2).holds(a=300)
+    world = loaded.told()
+    for asked, told in ((world.now, True), (world.now.shifted(-5.0), False)):
+        looked = world.looks(*loaded.gpus({}), asked=asked).polls()
+        assert (grown(loaded.but(looked)) is not None) == told
+
+
 def test_no_load_that_was_there_before_the_first_look_is_told() -> None:
     """Triton's context and pool appear in the same time as its first models."""
     begun = inside("m").holds(a=300).goes(30)

@@ -89,6 +89,18 @@ async def test_a_hang_is_told_within_the_deadline_and_heals(source: NvmlSource, 
     assert source.pid == pid
 
 
+async def test_an_answer_that_takes_its_time_tells_when_it_was_asked_for(double: NvmlDouble) -> None:
+    """What happened while the driver was at it may be in no list of it."""
+    source = NvmlSource(deadline=20)
+    await source.look()
+    double.set(gpus=[GPU], hang={"nvmlDeviceGetCount_v2": 0.3})
+    before = time.monotonic()
+    slow = await source.look()
+    assert slow.state is NvmlState.OK
+    assert before <= slow.began.mono <= slow.observed.mono - 0.3
+    await source.close()
+
+
 async def test_a_look_between_is_not_multiplied(source: NvmlSource, double: NvmlDouble) -> None:
     """Looks that overlap share one request and one answer."""
     double.set(gpus=[GPU], hang={"nvmlDeviceGetCount_v2": 0.1})

@@ -12,6 +12,7 @@ from pathlib import Path
 import msgspec
 
 import probe
+from probe.facts.instants import Instant
 from probe.facts.nvml import Gpu, NvmlReading, NvmlState, Xid
 from probe.kits.clocks import now
 from probe.sources.nvml.process import ENDED, LineProcess
@@ -55,12 +56,12 @@ class _Request:
 
     def __init__(self, number: int) -> None:
         self.number = number
-        self.since = time.monotonic()
+        self.asked = now()
         self.done: asyncio.Future[_Line | None] = asyncio.get_running_loop().create_future()
 
     @property
     def age(self) -> float:
-        return time.monotonic() - self.since
+        return time.monotonic() - self.asked.mono
 
 
 class NvmlSource:
@@ -115,11 +116,11 @@ class NvmlSource:
         if request.age < self._deadline:
             await asyncio.wait({request.done}, timeout=self._deadline - request.age)
         if not request.done.done():
-            self._hung_since = request.since
+            self._hung_since = request.asked.mono
             detail = f"NVML has not answered for {request.age:.1f} s; process {self.pid} waits for it"
             return _hung(request.age, detail)
         answer = request.done.result()
-        return _reading(answer) if answer is not None else await self._ended()
+        return _reading(answer, request.asked) if answer is not None else await self._ended()
 
     async def close(self) -> None:
         """End the helper, within half a second even where NVML holds it; it is not started again."""
@@ -217,7 +218,7 @@ class NvmlSource:
 _decoder = msgspec.json.Decoder(_Line)
 
 
-def _reading(answer: _Line) -> NvmlReading:
+def _reading(answer: _Line, asked: Instant) -> NvmlReading:
     if answer.gpus is None:
         state = _STATES.get(answer.code or 0, NvmlState.ERROR)
         return NvmlReading(observed=now(), state=state, detail=answer.detail, code=answer.code)
@@ -227,6 +228,7 @@ def _reading(answer: _Line) -> NvmlReading:
         driver_version=answer.driver_version,
         gpus=answer.gpus,
         xids_told=answer.xids_told,
+        asked=asked,
     )
 
 

@@ -81,6 +81,10 @@ class GpusLedger(msgspec.Struct, frozen=True):
             return record
         return record.fallen(fell.last)
 
+    def before(self, event: Xid) -> XidRecord | None:
+        """What is known of this code on the GPU, or on the MIG device, that this Xid is of."""
+        return self.of(self._device(event)).get(event.code)
+
     def with_xid(self, event: Xid) -> GpusLedger:
         """After the driver reported one."""
         uuid = self._device(event)
@@ -144,6 +148,10 @@ class GpusLedger(msgspec.Struct, frozen=True):
 
 
 def _kept(record: GpuRecord) -> bool:
-    # What is no longer listed and was not lost was taken from us, or partitioned anew.
     since = record.gone_since
-    return since is None or record.lost_since is not None or record.told.mono - since.mono <= LASTING
+    if since is None:
+        return True
+    if not record.gpu.named:
+        return False  # it is listed by its UUID now, or nobody will ever know which GPU it was
+    # What is no longer listed and was not lost was taken from us, or partitioned anew.
+    return record.lost_since is not None or record.told.mono - since.mono <= LASTING

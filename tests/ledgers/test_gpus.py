@@ -322,3 +322,13 @@ def test_where_lists_hold_another_namespace_s_pids_nobody_is_told_from_another()
 def test_the_server_itself_on_a_gpu_makes_it_ours() -> None:
     """Every model that runs inside it is behind that pid."""
     assert record(serving(ON_GPU).looks(gpu(processes={SERVER_PID: GIB}))).ours
+
+
+@pytest.mark.parametrize("error", ["GPU_IS_LOST", "RESET_REQUIRED"])
+def test_a_gpu_that_goes_by_its_index_is_nothing_once_it_has_a_name(error: str) -> None:
+    """Lost before it was ever asked, and well again: what is kept for a lost GPU would be kept for ever."""
+    nameless = Gpu("index:0", error=error)
+    world = World().looks(nameless)
+    assert record(world, "index:0").gpu.error == error
+    assert world.looks(state=NvmlState.HUNG).book.gpus.records.keys() == {"index:0"}
+    assert world.looks(fine()).book.gpus.records.keys() == {"GPU-a"}

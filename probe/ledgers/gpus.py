@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable
 
 import msgspec
 
+from probe.facts import recoveries
 from probe.facts.instants import Instant
 from probe.facts.nvml import NvmlReading, NvmlState, Xid
 from probe.facts.xids import FELL_OFF_THE_BUS, meaning
@@ -15,6 +16,9 @@ from probe.ledgers.hurts import AFTER, Hurt, Incident, first_around
 LASTING = 3600.0
 """Seconds for which something grave stands that nobody can ask about any more: long enough for whoever was called
 to come, and not for ever on a GPU that may long have been repaired."""
+
+SETTLED = 60.0
+"""Seconds after which the driver's recovery action is taken for its last word on an Xid."""
 
 
 class XidRecord(msgspec.Struct, frozen=True):
@@ -111,7 +115,19 @@ class GpusLedger(msgspec.Struct, frozen=True):
         return inside[0].uuid if inside else event.uuid
 
     def _over(self, uuid: str, record: XidRecord, now: Instant) -> bool:
+        if self.asked_since(uuid, record.last) == recoveries.NONE:
+            return True
         return now.mono - record.last.mono > LASTING or self.renewed_since(uuid, record.last)
+
+    def asked_since(self, uuid: str, moment: Instant) -> str | None:
+        """Which recovery the driver asked for after an Xid of this moment; None where it did not say, or not yet."""
+        whole = self.whole(uuid)
+        if whole is None:
+            return None
+        if whole.needs is not None:
+            return whole.needs
+        settled = whole.answered is not None and whole.answered.mono - moment.mono >= SETTLED
+        return whole.gpu.recovery_action if settled and whole.lost_since is None else None
 
     def renewed_since(self, uuid: str, moment: Instant) -> bool:
         """Whether the GPU was seen to have recovered after this moment."""

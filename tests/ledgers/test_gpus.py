@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from probe.facts.models import InstanceKind
-from probe.facts.nvml import Gpu, NvmlState
+from probe.facts.nvml import Gpu, NvmlState, Xid
 from probe.ledgers.gpu_records import GpuRecord
 from probe.ledgers.gpus import XidRecord
 from tests.worlds import GIB, SERVER_PID, World, gpu, python_model, server, serving
@@ -58,6 +58,9 @@ def test_an_xid_of_a_mig_instance_belongs_to_the_device_that_it_is() -> None:
         "MIG-2": {95},
         "MIG-3": {95},
     }
+    known = world.book.gpus.before(Xid(world.now, "GPU-a", 95, 1, 1))
+    assert known is world.book.gpus.of("MIG-2")[95]
+    assert world.book.gpus.before(Xid(world.now, "GPU-a", 95)) is None
     assert not xid(world, 95, "MIG-2").elsewhere
 
 

@@ -62,6 +62,28 @@ class GpusLedger(msgspec.Struct, frozen=True):
         records = {uuid: each.forgotten() for uuid, each in self.records.items()}
         return msgspec.structs.replace(self, records=records)
 
+    def identified(self, reading: NvmlReading) -> NvmlReading:
+        """The same look, with the name of a GPU that goes by its index where it can only be one.
+
+        A helper that was begun anew beside a lost GPU was never told its UUID, and this GPU is missing instead.
+        """
+        listed = {gpu.uuid for gpu in reading.gpus}
+        missing = [
+            each.gpu
+            for uuid, each in self.records.items()
+            if uuid not in listed and each.gone_since is None and each.gpu.parent is None and each.gpu.named
+        ]
+        if len(missing) != 1 or sum(not gpu.named for gpu in reading.gpus) != 1:
+            return reading
+        (it,) = missing
+        return msgspec.structs.replace(
+            reading,
+            gpus=tuple(
+                gpu if gpu.named else msgspec.structs.replace(gpu, uuid=it.uuid, name=it.name, minor=it.minor)
+                for gpu in reading.gpus
+            ),
+        )
+
     def with_look(self, reading: NvmlReading, clients: Clients) -> GpusLedger:
         """After a look at NVML.  One that failed tells nothing of any GPU."""
         if reading.state is not NvmlState.OK:

@@ -335,3 +335,29 @@ def test_a_gpu_that_goes_by_its_index_is_nothing_once_it_has_a_name(error: str) 
     assert record(world, "index:0").gpu.error == error
     assert world.looks(state=NvmlState.HUNG).book.gpus.records.keys() == {"index:0"}
     assert world.looks(fine()).book.gpus.records.keys() == {"GPU-a"}
+
+
+def test_a_lost_gpu_keeps_its_name_over_a_helper_begun_anew() -> None:
+    """The new helper knows its index alone; the one GPU that is missing is the one that has no name."""
+    lost = Gpu("index:0", error="GPU_IS_LOST")
+    world = World().looks(fine(minor=0), fine("GPU-b", minor=1))
+    for _ in range(2):
+        world = world.looks(lost, fine("GPU-b", minor=1))
+        assert world.book.gpus.records.keys() == {"GPU-a", "GPU-b"}
+        assert record(world).lost_since is not None
+        assert (record(world).gpu.name, record(world).gpu.minor) == ("NVIDIA H200", 0)
+        last = world.book.evidence.last
+        assert last is not None
+        assert [each.uuid for each in last.gpus] == ["GPU-a", "GPU-b"]
+    assert record(world.looks(fine(minor=0), fine("GPU-b", minor=1))).lost_since is None
+
+
+def test_of_several_missing_gpus_nobody_knows_which_one_has_no_name() -> None:
+    """Nor of several without a name; nor is a part the one, or what was taken away before."""
+    lost = Gpu("index:0", error="GPU_IS_LOST")
+    two = World().looks(fine(), fine("GPU-b"))
+    assert "index:0" in two.looks(lost).book.gpus.records
+    assert "index:0" in two.looks(lost, Gpu("index:1", error="GPU_IS_LOST")).book.gpus.records
+    assert "index:0" in two.looks(fine()).looks(fine(), lost).book.gpus.records
+    part = fine("MIG-1", mig=True, parent="GPU-a", gpu_instance=1)
+    assert "index:0" in World().looks(fine(), part).looks(fine(), lost).book.gpus.records

@@ -9,7 +9,7 @@ from collections.abc import Callable, Collection
 from typing import Any
 
 from probe.sources.nvml.lists import instance_of
-from probe.sources.nvml.questions import FUNCTION_NOT_FOUND, GRAVE, TIMEOUT, Questions, code_of
+from probe.sources.nvml.questions import FUNCTION_NOT_FOUND, GRAVE, NO_PERMISSION, TIMEOUT, Questions, code_of
 
 _XID = 8  # the bit of this type of event
 
@@ -83,7 +83,8 @@ class Events:
         asked = Questions(self._nvml)
         events = asked.ask("nvmlEventSetCreate")
         if events is None:
-            self._refused_whole = asked.failure is not None  # not where the driver has no events
+            # Not where the driver has no events, or none for us.
+            self._refused_whole = asked.code not in (None, NO_PERMISSION)
             return
         try:
             for index in range(asked.ask("nvmlDeviceGetCount") or 0):

@@ -12,8 +12,9 @@ def ours(seen: Observation, gpu: Gpu) -> bool | None:
     """Whether the watched Triton was given this GPU or MIG device; None where that can not be told.
 
     What proves it, best first: a process of this Triton on it; Triton's own metrics, which name the GPUs that CUDA
-    shows to it; the device nodes in Triton's root.  A node alone proves little against metrics without the GPU
-    (``CUDA_VISIBLE_DEVICES`` on a plain host), nor which MIG device of several it is for.
+    shows to it; UUIDs in its ``CUDA_VISIBLE_DEVICES``; the device nodes in Triton's root.  A node alone proves
+    little against metrics without the GPU (on a plain host it has them all), nor which MIG device of several it is
+    for.
     """
     ledger, server = seen.book.gpus, seen.book.server
     parts = ledger.parts(gpu.uuid)
@@ -59,7 +60,15 @@ def _given(seen: Observation, gpu: Gpu, related: frozenset[str | None]) -> bool 
         minors = None
     node = gpu.minor in minors if minors is not None and gpu.minor is not None else None
     if not server.gpu_uuids:
-        return node
+        return False if _hidden(seen, gpu, related) else node
     if related & server.gpu_uuids:
         return True
     return None if node else False
+
+
+def _hidden(seen: Observation, gpu: Gpu, related: frozenset[str | None]) -> bool:
+    # Triton's own environment keeps CUDA from it.  UUIDs there may be cut short.
+    server = seen.book.server.server
+    named = server.visible_devices if server is not None else None
+    uuids = [each.casefold() for each in (gpu.uuid, *related) if each is not None]
+    return named is not None and not any(uuid.startswith(each.casefold()) for uuid in uuids for each in named)

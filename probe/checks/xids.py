@@ -31,8 +31,6 @@ from probe.ledgers.gpus import LASTING, XidRecord
 
 SHOWN = 600.0
 """Seconds after the last one for which an Xid is shown that nothing has to be done about."""
-SETTLED = 60.0
-"""Seconds after which the driver's recovery action is taken for its last word on an Xid."""
 
 _RANK = {Severity.CRITICAL: 2, Severity.WARNING: 1, Severity.INFO: 0}
 
@@ -77,7 +75,7 @@ def _standing(seen: Observation, uuid: str, code: int, told: XidRecord, concern:
             return None
         severity = Severity.INFO if means.kind is XidClass.INFORMATIONAL else Severity.WARNING
         return _Standing(code, told, means, severity, _whose(told, concern))
-    asked = _asked(whole, told)
+    asked = ledger.asked_since(uuid, told.last)
     if asked == recoveries.NONE:
         lasts = SHOWN
     elif whole is not None and asked is not None and known(seen, whole):
@@ -88,16 +86,6 @@ def _standing(seen: Observation, uuid: str, code: int, told: XidRecord, concern:
         return None
     severity, why = _of_hardware(told, whole, concern, asked)
     return _Standing(code, told, means, severity, why)
-
-
-def _asked(whole: GpuRecord | None, told: XidRecord) -> str | None:
-    """Which recovery the driver asked for after this Xid; None where it did not say, or not yet."""
-    if whole is None:
-        return None
-    if whole.needs is not None:
-        return whole.needs
-    settled = whole.answered is not None and whole.answered.mono - told.last.mono >= SETTLED
-    return whole.gpu.recovery_action if settled and whole.lost_since is None else None
 
 
 def _of_hardware(

@@ -216,7 +216,7 @@ class Looks:
             self._desk.stirred.ring()
 
     def _on_xid(self, event: Xid) -> None:
-        known = self._desk.book.gpus.of(event.uuid).get(event.code)
+        known = self._desk.book.gpus.before(event)
         self._desk.book = self._desk.book.with_xid(event)
         if known is None or event.observed.mono - known.last.mono > FLOOD:
             self._desk.stirred.ring()

@@ -59,6 +59,8 @@ class Gpu(msgspec.Struct, frozen=True):
     since the GPU was made; ``rows_pending`` and ``rows_failed`` say that a remapping of rows (before Ampere:
     a retirement of pages) waits for a reset, or that it failed.  ``clock_reasons`` are NVML's reasons for
     slower clocks, in words.  What a GPU does not have is None.
+
+    A GPU that failed before it ever told its UUID goes by its index instead, ``index:N``.
     """
 
     uuid: str
@@ -79,6 +81,11 @@ class Gpu(msgspec.Struct, frozen=True):
     rows_pending: bool | None = None
     rows_failed: bool | None = None
     clock_reasons: tuple[str, ...] | None = None
+
+    @property
+    def named(self) -> bool:
+        """Whether it goes by its UUID."""
+        return not self.uuid.startswith("index:")
 
 
 class Xid(msgspec.Struct, frozen=True):

@@ -174,6 +174,7 @@ class Book(msgspec.Struct, frozen=True):
 
     def with_nvml(self, reading: NvmlReading, patience: float) -> Book:
         """After a look at NVML."""
+        reading = self.gpus.identified(reading)
         evidence = self.evidence.with_look(reading, self.processes, self.models, patience)
         server = self.server.process if self.server.gone is None else None
         shown = footprint(reading, evidence.evidence.mode, server.pid if server is not None else None)

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable
 
 import msgspec
 
+from probe.facts import recoveries
 from probe.facts.instants import Instant
 from probe.facts.nvml import NvmlReading, NvmlState, Xid
 from probe.facts.xids import FELL_OFF_THE_BUS, meaning
@@ -15,6 +16,9 @@ from probe.ledgers.hurts import AFTER, Hurt, Incident, first_around
 LASTING = 3600.0
 """Seconds for which something grave stands that nobody can ask about any more: long enough for whoever was called
 to come, and not for ever on a GPU that may long have been repaired."""
+
+SETTLED = 60.0
+"""Seconds after which the driver's recovery action is taken for its last word on an Xid."""
 
 
 class XidRecord(msgspec.Struct, frozen=True):
@@ -58,6 +62,28 @@ class GpusLedger(msgspec.Struct, frozen=True):
         records = {uuid: each.forgotten() for uuid, each in self.records.items()}
         return msgspec.structs.replace(self, records=records)
 
+    def identified(self, reading: NvmlReading) -> NvmlReading:
+        """The same look, with the name of a GPU that goes by its index where it can only be one.
+
+        A helper that was begun anew beside a lost GPU was never told its UUID, and this GPU is missing instead.
+        """
+        listed = {gpu.uuid for gpu in reading.gpus}
+        missing = [
+            each.gpu
+            for uuid, each in self.records.items()
+            if uuid not in listed and each.gone_since is None and each.gpu.parent is None and each.gpu.named
+        ]
+        if len(missing) != 1 or sum(not gpu.named for gpu in reading.gpus) != 1:
+            return reading
+        (it,) = missing
+        return msgspec.structs.replace(
+            reading,
+            gpus=tuple(
+                gpu if gpu.named else msgspec.structs.replace(gpu, uuid=it.uuid, name=it.name, minor=it.minor)
+                for gpu in reading.gpus
+            ),
+        )
+
     def with_look(self, reading: NvmlReading, clients: Clients) -> GpusLedger:
         """After a look at NVML.  One that failed tells nothing of any GPU."""
         if reading.state is not NvmlState.OK:
@@ -80,6 +106,10 @@ class GpusLedger(msgspec.Struct, frozen=True):
         if fell is None or (answered is not None and fell.last.mono < answered.mono):
             return record
         return record.fallen(fell.last)
+
+    def before(self, event: Xid) -> XidRecord | None:
+        """What is known of this code on the GPU, or on the MIG device, that this Xid is of."""
+        return self.of(self._device(event)).get(event.code)
 
     def with_xid(self, event: Xid) -> GpusLedger:
         """After the driver reported one."""
@@ -107,7 +137,19 @@ class GpusLedger(msgspec.Struct, frozen=True):
         return inside[0].uuid if inside else event.uuid
 
     def _over(self, uuid: str, record: XidRecord, now: Instant) -> bool:
+        if self.asked_since(uuid, record.last) == recoveries.NONE:
+            return True
         return now.mono - record.last.mono > LASTING or self.renewed_since(uuid, record.last)
+
+    def asked_since(self, uuid: str, moment: Instant) -> str | None:
+        """Which recovery the driver asked for after an Xid of this moment; None where it did not say, or not yet."""
+        whole = self.whole(uuid)
+        if whole is None:
+            return None
+        if whole.needs is not None:
+            return whole.needs
+        settled = whole.answered is not None and whole.answered.mono - moment.mono >= SETTLED
+        return whole.gpu.recovery_action if settled and whole.lost_since is None else None
 
     def renewed_since(self, uuid: str, moment: Instant) -> bool:
         """Whether the GPU was seen to have recovered after this moment."""
@@ -144,6 +186,10 @@ class GpusLedger(msgspec.Struct, frozen=True):
 
 
 def _kept(record: GpuRecord) -> bool:
-    # What is no longer listed and was not lost was taken from us, or partitioned anew.
     since = record.gone_since
-    return since is None or record.lost_since is not None or record.told.mono - since.mono <= LASTING
+    if since is None:
+        return True
+    if not record.gpu.named:
+        return False  # it is listed by its UUID now, or nobody will ever know which GPU it was
+    # What is no longer listed and was not lost was taken from us, or partitioned anew.
+    return record.lost_since is not None or record.told.mono - since.mono <= LASTING

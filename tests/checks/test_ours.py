@@ -58,6 +58,34 @@ def test_metrics_say_more_than_device_nodes(
     assert told(seeing(A, B, minors=minors, metered=metered)) is expected
 
 
+@pytest.mark.parametrize(
+    ("named", "minors", "expected"),
+    [
+        (("GPU-b",), (0, 1), False),
+        (("gpu-A",), (0, 1), True),
+        (("GPU-",), (0, 1), True),
+        (("GPU-a",), (1,), False),
+        (("GPU-b",), None, False),
+        (("GPU-a",), None, None),
+    ],
+)
+def test_without_metrics_its_environment_says_what_cuda_hides_from_it(
+    named: tuple[str, ...], minors: tuple[int, ...] | None, *, expected: bool | None
+) -> None:
+    """On a plain host it has every node; a GPU that it may not use is not its own."""
+    world = serving(ON_GPU, server=server(minors=minors, visible=named)).scans().looks(A, B)
+    assert told(world) is expected
+
+
+def test_without_metrics_its_environment_tells_parts_apart() -> None:
+    """By the part's name; by the whole one's, nobody knows which part it got."""
+    gpus = A, B, part("MIG-1"), part("MIG-2")
+    one = serving(ON_GPU, server=server(minors=(0, 1), visible=("MIG-2",))).scans().looks(*gpus)
+    assert [told(one, each.uuid) for each in gpus] == [True, False, False, None]
+    whole = serving(ON_GPU, server=server(minors=(0, 1), visible=("GPU-a",))).scans().looks(*gpus)
+    assert [told(whole, each.uuid) for each in gpus] == [True, False, None, None]
+
+
 def test_a_process_of_ours_on_a_gpu_outranks_all_else() -> None:
     """What is listed there is there."""
     listed = gpu("GPU-a", {SERVER_PID: GIB}, minor=0)

@@ -232,6 +232,24 @@ def test_it_is_kept_over_the_epoch_of_a_tritonserver() -> None:
     assert graded(again) == CRITICAL
 
 
+def test_what_broke_around_an_xid_that_is_over_says_nothing_of_a_later_one() -> None:
+    """The driver asked for nothing after the first; the second is another tenant's again."""
+    among = shown({**ALONE, 7: GIB})
+    hurt = beside(among).xid(95).exits("m_0_1", signal=6)
+    assert graded(hurt) == CRITICAL
+    assert graded(hurt.later(30.0).xid(95)) == CRITICAL
+    settled = hurt.scans().looks(among).later(2 * MINUTES).looks(among)
+    assert graded(settled) == WARNING
+    assert graded(settled.later(30 * MINUTES).looks(among).xid(95)) == WARNING
+
+
+def test_where_the_driver_can_not_say_that_it_is_over_a_later_one_does_not_lessen_it() -> None:
+    """An older driver tells no recovery action."""
+    among = shown({**ALONE, 7: GIB}, recovery_action=None)
+    hurt = beside(among).xid(95).exits("m_0_1", signal=6).scans().looks(among)
+    assert graded(hurt.later(30 * MINUTES).looks(among).xid(95)) == CRITICAL
+
+
 # MIG
 
 

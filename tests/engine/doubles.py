@@ -145,10 +145,10 @@ class Stage:
             self.server, self.up = None, False
         told(Exit(gone, self.clock(), status))
 
-    def xid(self, uuid: str, code: int) -> None:
-        """Have the driver report an Xid, at once."""
+    def xid(self, uuid: str, code: int, *instance: int) -> None:
+        """Have the driver report an Xid, at once; ``instance``: ids of the MIG instance that it was on."""
         assert self.on_xid is not None, "nobody listens"
-        self.on_xid(Xid(self.clock(), uuid, code))
+        self.on_xid(Xid(self.clock(), uuid, code, *instance))
 
     def met(self, name: str) -> None:
         """One blocking look with this eye."""

@@ -9,6 +9,7 @@ import pytest
 
 from probe.facts.nvml import GpuBusy
 from tests.engine.doubles import Stage, Watch, gpu_reading, instant_errands, watching
+from tests.worlds import gpu
 
 __all__ = ["instant_errands"]
 pytestmark = [pytest.mark.looptime, pytest.mark.usefixtures("instant_errands")]
@@ -67,6 +68,23 @@ async def test_a_flood_of_one_code_is_counted_and_stirs_once() -> None:
         looks = stage.calls["nvml"]
         stage.xid("GPU-0", 31)
         await watch.until(lambda: stage.calls["nvml"] == looks + 1)
+
+
+async def test_a_flood_on_a_mig_instance_stirs_once_too() -> None:
+    """It is reported of the whole GPU, and counted for the device."""
+    reading = gpu_reading(11)
+    part = gpu("MIG-1", {}, mig=True, parent="GPU-1", gpu_instance=5, compute_instance=0)
+    stage = Stage(nvml=msgspec.structs.replace(reading, gpus=(*reading.gpus, part)))
+    async with watching(stage) as watch:
+        await watch.opened()
+        await asyncio.sleep(32.1)
+        looks, told = stage.calls["nvml"], len(watch.snapshots)
+        for _ in range(200):
+            stage.xid("GPU-1", 31, 5, 0)
+            await asyncio.sleep(0.005)
+        assert count(watch, "MIG-1", 31) == 200
+        assert stage.calls["nvml"] == looks + 1
+        assert len(watch.snapshots) <= told + 3
 
 
 async def test_how_busy_a_gpu_was_is_no_news_between_turns() -> None:

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from probe.facts.models import InstanceKind
-from probe.facts.nvml import Gpu, NvmlState
+from probe.facts.nvml import Gpu, NvmlState, Xid
 from probe.ledgers.gpu_records import GpuRecord
 from probe.ledgers.gpus import XidRecord
 from tests.worlds import GIB, SERVER_PID, World, gpu, python_model, server, serving
@@ -58,6 +58,9 @@ def test_an_xid_of_a_mig_instance_belongs_to_the_device_that_it_is() -> None:
         "MIG-2": {95},
         "MIG-3": {95},
     }
+    known = world.book.gpus.before(Xid(world.now, "GPU-a", 95, 1, 1))
+    assert known is world.book.gpus.of("MIG-2")[95]
+    assert world.book.gpus.before(Xid(world.now, "GPU-a", 95)) is None
     assert not xid(world, 95, "MIG-2").elsewhere
 
 
@@ -322,3 +325,39 @@ def test_where_lists_hold_another_namespace_s_pids_nobody_is_told_from_another()
 def test_the_server_itself_on_a_gpu_makes_it_ours() -> None:
     """Every model that runs inside it is behind that pid."""
     assert record(serving(ON_GPU).looks(gpu(processes={SERVER_PID: GIB}))).ours
+
+
+@pytest.mark.parametrize("error", ["GPU_IS_LOST", "RESET_REQUIRED"])
+def test_a_gpu_that_goes_by_its_index_is_nothing_once_it_has_a_name(error: str) -> None:
+    """Lost before it was ever asked, and well again: what is kept for a lost GPU would be kept for ever."""
+    nameless = Gpu("index:0", error=error)
+    world = World().looks(nameless)
+    assert record(world, "index:0").gpu.error == error
+    assert world.looks(state=NvmlState.HUNG).book.gpus.records.keys() == {"index:0"}
+    assert world.looks(fine()).book.gpus.records.keys() == {"GPU-a"}
+
+
+def test_a_lost_gpu_keeps_its_name_over_a_helper_begun_anew() -> None:
+    """The new helper knows its index alone; the one GPU that is missing is the one that has no name."""
+    lost = Gpu("index:0", error="GPU_IS_LOST")
+    world = World().looks(fine(minor=0), fine("GPU-b", minor=1))
+    for _ in range(2):
+        world = world.looks(lost, fine("GPU-b", minor=1))
+        assert world.book.gpus.records.keys() == {"GPU-a", "GPU-b"}
+        assert record(world).lost_since is not None
+        assert (record(world).gpu.name, record(world).gpu.minor) == ("NVIDIA H200", 0)
+        last = world.book.evidence.last
+        assert last is not None
+        assert [each.uuid for each in last.gpus] == ["GPU-a", "GPU-b"]
+    assert record(world.looks(fine(minor=0), fine("GPU-b", minor=1))).lost_since is None
+
+
+def test_of_several_missing_gpus_nobody_knows_which_one_has_no_name() -> None:
+    """Nor of several without a name; nor is a part the one, or what was taken away before."""
+    lost = Gpu("index:0", error="GPU_IS_LOST")
+    two = World().looks(fine(), fine("GPU-b"))
+    assert "index:0" in two.looks(lost).book.gpus.records
+    assert "index:0" in two.looks(lost, Gpu("index:1", error="GPU_IS_LOST")).book.gpus.records
+    assert "index:0" in two.looks(fine()).looks(fine(), lost).book.gpus.records
+    part = fine("MIG-1", mig=True, parent="GPU-a", gpu_instance=1)
+    assert "index:0" in World().looks(fine(), part).looks(fine(), lost).book.gpus.records

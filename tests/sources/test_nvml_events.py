@@ -323,6 +323,53 @@ async def test_a_session_in_which_only_a_gpu_fails_is_not_left_under_a_wait(doub
     await source.close()
 
 
+async def test_a_session_whose_wait_was_left_late_is_begun_anew_though_all_gpus_are_well(
+    double: NvmlDouble,
+) -> None:
+    """The wait came back only when the GPU had recovered: nobody waits any more, and that must not last."""
+    shorter = f"{SHORTER}events.WAIT_SECONDS = events._PAUSE_SECONDS = 0.1\nsession._RENEW_SECONDS = 0.2"
+    source = NvmlSource(deadline=20, command=helper_after(shorter))
+    heard = Heard(source)
+    failing = GpuState(uuid="GPU-2", minor=1, returns={"nvmlDeviceGetMemoryInfo": 999})
+    double.set(gpus=[GPU, failing], hang={WAIT: FOREVER})
+    await look_until(source, lambda reading: reading.xids_told is False)  # asked to leave
+    well = [GPU, GpuState(uuid="GPU-2", minor=1)]
+    double.set(gpus=well, hang={WAIT: FOREVER})
+    assert [gpu.error for gpu in (await source.look()).gpus] == [None, None]
+    double.set(gpus=well)
+    await look_until_told(source)
+    double.set(gpus=well, xids=[Xid("GPU-2", 31, 1)])
+    await until(lambda: heard.codes == [31])
+    await source.close()
+
+
+@pytest.mark.parametrize("broken", ["nvmlEventSetWait_v2", "nvmlEventSetCreate"])
+async def test_what_broke_the_wait_alone_is_mended_by_a_new_session(double: NvmlDouble, broken: str) -> None:
+    """Looks go on as if nothing were wrong; a first session that can not wait must not be the last."""
+    breaking = f"""{SHORTER}
+events.WAIT_SECONDS = events._PAUSE_SECONDS = 0.1
+events._OVERDUE_SECONDS = session._RENEW_SECONDS = 0.5
+import pynvml
+begin, right, sessions = pynvml.nvmlInitWithFlags, pynvml.{broken}, []
+def counted(flags):
+    sessions.append(flags)
+    return begin(flags)
+def fails_at_first(*arguments):
+    if len(sessions) == 1:
+        raise pynvml.NVMLError(pynvml.NVML_ERROR_UNKNOWN)
+    return right(*arguments)
+pynvml.nvmlInitWithFlags, pynvml.{broken} = counted, fails_at_first
+"""
+    source = NvmlSource(deadline=20, command=helper_after(breaking))
+    double.set(gpus=[GPU])
+    silent = await look_until(source, lambda reading: reading.xids_told is False)
+    assert [gpu.error for gpu in silent.gpus] == [None]
+    pid = source.pid
+    await look_until_told(source)
+    assert source.pid == pid
+    await source.close()
+
+
 async def test_the_next_helper_waits_for_xids_too(
     source: NvmlSource, double: NvmlDouble, heard: Heard
 ) -> None:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Collection
 from typing import Any
 
 from probe.sources.nvml.lists import instance_of
-from probe.sources.nvml.questions import FUNCTION_NOT_FOUND, GRAVE, TIMEOUT, Questions, code_of
+from probe.sources.nvml.questions import FUNCTION_NOT_FOUND, GRAVE, NO_PERMISSION, TIMEOUT, Questions, code_of
 
 _XID = 8  # the bit of this type of event
 
@@ -37,7 +37,8 @@ class Events:
         self._tell = tell
         self._uuids: dict[int | None, str] = {}
         self._refused: set[str] = set()
-        self._registered = self._failing = False
+        self._registered = self._refused_whole = False
+        self._failing_since: float | None = None
         self._turned = time.monotonic()
         self._struck: set[str] = set()
         self._leaving = threading.Event()
@@ -49,12 +50,21 @@ class Events:
         if not uuids:
             return None
         hangs = time.monotonic() - self._turned > _OVERDUE_SECONDS
-        if hangs or self._failing or self._leaving.is_set() or not self._thread.is_alive():
+        failing = self._failing_since is not None
+        if hangs or failing or self._leaving.is_set() or not self._thread.is_alive():
             return False
         return set(self._uuids.values()).issuperset(uuids) if self._registered else None
 
     def missed(self, uuids: Collection[str]) -> bool:
-        """Whether one of these GPUs was not there, or lost, when the others were registered."""
+        """Whether a new session may tell more Xids of these GPUs.
+
+        One was not there, or lost, when the others were registered; or nobody waits any more, because the thread
+        was asked to leave and did so late; or the driver broke what is waited with, as far as one can see.
+        """
+        since = self._failing_since
+        broken = since is not None and time.monotonic() - since > _OVERDUE_SECONDS
+        if broken or self._refused_whole or self._leaving.is_set():
+            return True
         return self._registered and not {*self._uuids.values(), *self._refused}.issuperset(uuids)
 
     def struck(self) -> set[str]:
@@ -73,6 +83,8 @@ class Events:
         asked = Questions(self._nvml)
         events = asked.ask("nvmlEventSetCreate")
         if events is None:
+            # Not where the driver has no events, or none for us.
+            self._refused_whole = asked.code not in (None, NO_PERMISSION)
             return
         try:
             for index in range(asked.ask("nvmlDeviceGetCount") or 0):
@@ -110,14 +122,14 @@ class Events:
                 code = code_of(error)
                 if code == FUNCTION_NOT_FOUND:
                     return
-                self._failing = code != TIMEOUT
                 self._turned = time.monotonic()
-                if self._failing:
+                self._failing_since = None if code == TIMEOUT else self._failing_since or began
+                if self._failing_since is not None:
                     self._leaving.wait(_PAUSE_SECONDS)
                 elif self._turned - began < _EARLY_SECONDS:
                     self._leaving.wait(_SPACING_SECONDS)
             else:
-                self._failing = False
+                self._failing_since = None
                 self._told(event)
 
     def _told(self, event: Any) -> None:  # noqa: ANN401 - likewise

@@ -115,18 +115,22 @@ def _skewed(
         if each.stub.arguments.name.rpartition("_")[0] in groups
     ]
     complete = len(uses) == sum(group.instances for group in groups.values())
-    if len(ordinals) < 2 or not complete or not all(use.gpus for use in uses):  # noqa: PLR2004
+    if len(ordinals) < 2 or not complete or not any(use.gpus for use in uses):  # noqa: PLR2004
         return
     found = _found(seen, uses)
     if found is None or len(found) >= len(ordinals):
         return
-    if not outside.all_exercised(seen, record, config) and not all(_settled(use) for use in uses):
+    absent = sum(not use.gpus for use in uses)
+    if outside.all_exercised(seen, record, config):
+        if absent and seen.strays:
+            return
+    elif not all(_settled(use) for use in uses):
         return
     yield Claim(
         "PlacementSkewed",
         _subject(record),
         f"The model is declared over {len(ordinals)} GPUs, and its {len(uses)} stub processes are on {len(found)}: "
-        f"{', '.join(sorted(found))}.",
+        f"{', '.join(sorted(found))}{f', and {absent} of them on none' if absent else ''}.",
         "Make the model's code use the device that Triton gives it: args['model_instance_device_id'] in initialize(), "
         "e.g. .to(f'cuda:{device_id}'); a bare 'cuda' is GPU 0 for every instance.",
         good.observed,
@@ -134,6 +138,7 @@ def _skewed(
             "declared_ordinals": ",".join(map(str, ordinals)),
             "found": ",".join(sorted(found)),
             "stubs": len(uses),
+            "stubs_on_none": absent,
             "mode": seen.book.evidence.evidence.mode.value,
         },
     )

@@ -33,6 +33,17 @@ WHICH_GPU = (
         unproven=_HIDDEN,
     ),
     Case(
+        name="half_absent",
+        asked=24,
+        says="declared over two GPUs, one stub on GPU 0 and the other on none",
+        group=_GPUS,
+        declared="gpu",
+        expected="gpu",
+        holds=[Hold(0, 330)],
+        whole=on("gpu", "PlacementSkewed"),
+        unproven=_HIDDEN,
+    ),
+    Case(
         name="wrong",
         says="the file names GPU 1, its stub is on GPU 0",
         group=_GPU,

@@ -20,6 +20,7 @@ from tests.worlds import (
     config,
     gpu,
     group,
+    process,
     python_model,
     row,
     server,
@@ -183,7 +184,13 @@ def test_a_model_declared_over_two_gpus_with_all_its_memory_on_one_is_skewed() -
     claim = world(TWO).looks(*shown({100: GIB, 101: GIB}, {})).only("PlacementSkewed", judge)
     assert "declared over 2 GPUs, and its 2 stub processes are on 1: GPU-a" in claim.message
     assert "args['model_instance_device_id']" in claim.remedy
-    assert claim.evidence == {"declared_ordinals": "0,1", "found": "GPU-a", "stubs": 2, "mode": "full"}
+    assert claim.evidence == {
+        "declared_ordinals": "0,1",
+        "found": "GPU-a",
+        "stubs": 2,
+        "stubs_on_none": 0,
+        "mode": "full",
+    }
 
 
 @pytest.mark.parametrize(
@@ -192,18 +199,41 @@ def test_a_model_declared_over_two_gpus_with_all_its_memory_on_one_is_skewed() -
         ({100: GIB}, {101: GIB}, True, False),
         ({100: 2 * GIB, 101: 2 * GIB}, {101: GIB}, True, True),
         ({100: 2 * GIB, 101: 2 * GIB}, {101: None}, True, False),
-        ({100: GIB}, {}, True, False),
+        ({100: GIB}, {}, True, True),
+        ({}, {}, True, False),
         ({100: 1, 101: 1}, {}, False, True),
         ({100: 1, 101: 1}, {101: 1}, False, False),
     ],
-    ids=["spread", "bare context", "a figure missing", "one on none", "membership", "membership of both"],
+    ids=[
+        "spread",
+        "bare context",
+        "a figure missing",
+        "one on none",
+        "all on none",
+        "membership",
+        "membership of both",
+    ],
 )
 def test_where_each_process_has_the_most_decides_and_without_figures_where_it_is_at_all(
     first: Lists, second: Lists, *, figures: bool, skewed: bool
 ) -> None:
-    """A stub that is on no GPU is not where it was declared, which is another finding."""
+    """A stub that is on no GPU after its turn is on fewer too; of one that is on none, more is told elsewhere."""
     seen = used(world(TWO), 2 * TURNS).looks(*shown(first, second, figures=figures))
     assert seen.reasons(judge) == (["PlacementSkewed"] if skewed else [])
+
+
+def test_a_stub_on_no_gpu_is_missed_once_it_had_its_turn_and_nothing_listed_may_be_its_own() -> None:
+    """Before its turn it has taken none; a daemon that lost its parent may be what works for it."""
+    seen, lists = used(world(TWO), 2 * TURNS), shown({100: GIB}, {})
+    claim = seen.looks(*lists).only("PlacementSkewed", judge)
+    assert "its 2 stub processes are on 1: GPU-a, and 1 of them on none." in claim.message
+    assert claim.evidence["stubs_on_none"] == 1
+    assert used(world(TWO), 2 * TURNS - 1).looks(*lists).reasons(judge) == []
+    with_daemon = shown({100: GIB, 300: GIB}, {})
+    daemon = process(300, name="python", parent=1)
+    strayed = seen.looks(*with_daemon).scans(asked=(daemon,)).looks(*with_daemon)
+    assert strayed.seen.strays == {300: "python"}
+    assert strayed.reasons(judge) == []
 
 
 @pytest.mark.parametrize(

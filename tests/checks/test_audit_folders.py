@@ -8,7 +8,7 @@ import pytest
 
 from probe.checks.audit.backends import backend_of
 from probe.checks.audit.roster import findings
-from probe.checks.audit.terms import Terms
+from probe.checks.audit.terms import Terms, loaded
 from probe.facts.audits import RULES
 from probe.facts.findings import Severity
 from probe.facts.repository import (
@@ -71,6 +71,18 @@ def test_a_folder_without_anything_of_a_model_is_one_finding() -> None:
     """Not three that follow from it."""
     empty = RepositoryModel("docs", "models/docs")
     assert rules(empty) == ["NotAModel"]
+
+
+def test_nothing_is_missing_from_a_folder_that_can_not_be_listed() -> None:
+    """It may hold everything; what its file says is judged all the same."""
+    closed = model("m", ON_CPU, name="other", versions=(), listed=False)
+    step = WrittenStep("m", 3, 1)
+    chain = model("chain", backend="", ensemble=True, steps=(step,))
+
+    assert rules(closed, chain) == []
+    assert rules(RepositoryModel("m", "models/m", listed=False)) == []
+    assert rules(closed, model("n", ON_CPU, versions=())) == ["VersionMissing"]
+    assert loaded(closed) == 1
 
 
 def test_a_model_of_no_known_backend_is_refused() -> None:

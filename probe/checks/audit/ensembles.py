@@ -40,6 +40,7 @@ def _steps(
         elif (
             other is not None
             and other.readable
+            and other.listed
             and step.version is not None
             and step.version not in _kept(other)
         ):

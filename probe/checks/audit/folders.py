@@ -14,8 +14,8 @@ _NAMED = 3
 
 
 def judge(model: RepositoryModel, terms: Terms) -> Iterator[AuditFinding]:
-    """Name, backend, versions, and the source of a python model; nothing of a file that lies alone."""
-    if model.lone or not model.readable:
+    """Name, backend, versions, and the source of a python model; nothing where that is not known."""
+    if model.lone or not model.readable or not model.listed:
         return
     if model.empty:
         yield finding(
@@ -53,7 +53,11 @@ def judge(model: RepositoryModel, terms: Terms) -> Iterator[AuditFinding]:
 
 def without_files(deployment: Deployment) -> AuditFinding | None:
     """One finding in place of many, where no model has any version: configurations without their models."""
-    models = [each for each in deployment.models if each.readable and not each.lone and not each.variant]
+    models = [
+        each
+        for each in deployment.models
+        if each.readable and each.listed and not each.lone and not each.variant
+    ]
     if len(models) < 2 or any(each.versions or each.ignored for each in models):  # noqa: PLR2004 - many
         return None
     names = ", ".join(each.name for each in models[:_NAMED])

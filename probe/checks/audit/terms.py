@@ -108,8 +108,9 @@ def _of_group(group: WrittenGroup, backend: str, terms: Terms, *, on_cpu: bool) 
 
 
 def loaded(model: RepositoryModel) -> int:
-    """How many of its versions are loaded at once; one where its folder was not given."""
-    return 1 if model.lone else len(model.said.policy.kept(each.version for each in model.versions))
+    """How many of its versions are loaded at once; one where its folder was not given, or says of none."""
+    kept = len(model.said.policy.kept(each.version for each in model.versions))
+    return 1 if model.lone or (not model.listed and not kept) else kept
 
 
 def finding(

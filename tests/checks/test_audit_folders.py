@@ -297,6 +297,7 @@ def test_parameters_that_the_probe_will_not_understand_are_told(key: str, value:
     [
         ("triton_probe.device", " CPU"),
         ("triton_probe.gpus", "GPU-1-a, MIG-2-b"),
+        ("triton_probe.gpus", "GPU-1-a,"),
         ("triton_probe.required", "yes"),
         ("triton_probe.canary", "off"),
         ("device", "cuda"),
@@ -304,7 +305,7 @@ def test_parameters_that_the_probe_will_not_understand_are_told(key: str, value:
 )
 def test_parameters_that_it_understands_are_no_finding(key: str, value: str) -> None:
     """Nor those of others."""
-    assert rules(model("m", ON_CPU, parameters=(WrittenParameter(key, value, 6),))) == []
+    assert rules(model("m", group(GPU), parameters=(WrittenParameter(key, value, 6),))) == []
 
 
 @pytest.mark.parametrize(

@@ -73,6 +73,17 @@ def test_a_folder_without_anything_of_a_model_is_one_finding() -> None:
     assert rules(empty) == ["NotAModel"]
 
 
+def test_a_platform_that_triton_does_not_know_is_refused() -> None:
+    """Many take a backend's name for one. Beside a backend no platform matters (seen in 24.10)."""
+    found = only("BackendUnknown", model("m", ON_CPU, backend="", platform="python", versions=()))
+
+    assert found.severity is Severity.CRITICAL
+    assert "Its platform is 'python'" in found.message
+    assert 'backend: "python"' in found.remedy
+    assert rules(model("m", ON_CPU, platform="somebodys")) == []
+    assert rules(model("m", ON_CPU, backend="", platform="torch_aoti")) == []
+
+
 def test_nothing_is_missing_from_a_folder_that_can_not_be_listed() -> None:
     """It may hold everything; what its file says is judged all the same."""
     closed = model("m", ON_CPU, name="other", versions=(), listed=False)
@@ -86,9 +97,8 @@ def test_nothing_is_missing_from_a_folder_that_can_not_be_listed() -> None:
 
 
 def test_a_model_of_no_known_backend_is_refused() -> None:
-    """Where neither its configuration nor its files tell; a platform of somebody's own may."""
+    """Where neither its configuration nor its files tell."""
     assert rules(model("m", ON_CPU, backend="", versions=(version(1, "x"),))) == ["BackendUnknown"]
-    assert rules(model("m", ON_CPU, backend="", platform="own")) == []
     assert rules(model("m", ON_CPU, backend="", versions=())) == ["VersionMissing"]
 
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from probe.checks.audit.backends import backend_of
+from probe.checks.audit.backends import OF_PLATFORM, backend_of
 from probe.checks.audit.terms import Terms, finding, instances
 from probe.facts.audits import RULES, AuditFinding
 from probe.facts.findings import Severity
 from probe.facts.repository import Deployment, RepositoryModel
+from probe.kits.words import quoted
 
 _NAMED = 3
 
@@ -37,7 +38,16 @@ def judge(model: RepositoryModel, terms: Terms) -> Iterator[AuditFinding]:
             f'Write name: "{model.name}", or nothing, or rename the folder.',
         )
     backend = backend_of(model)
-    if model.versions and not backend and not said.platform and not said.ensemble:
+    if not said.ensemble and said.platform and not backend:
+        yield finding(
+            "BackendUnknown",
+            model,
+            None,
+            f"Its platform is {quoted(said.platform)}, and Triton knows {', '.join(OF_PLATFORM)} alone: it refuses "
+            "the model.",
+            f'Write backend: "{said.platform}" in its place, where that is the backend\'s name.',
+        )
+    elif model.versions and not backend and not said.ensemble:
         yield finding(
             "BackendUnknown",
             model,

@@ -90,7 +90,9 @@ _ALL = (
         _WARNING,
     ),
     Rule("ModelFileMissing", "A python model has no source file: its load never ends.", _CRITICAL),
-    Rule("EnsembleStepMissing", "An ensemble's step is in none of the repositories.", _CRITICAL),
+    Rule(
+        "EnsembleStepMissing", "An ensemble's step is in none of the repositories, or it has none.", _CRITICAL
+    ),
     Rule("ShmTooSmall", "/dev/shm (--shm) is smaller than its stubs can need.", _WARNING),
     Rule(
         "MemoryTooSmall", "The memory (--memory) is less than Triton and its stubs take at least.", _WARNING

@@ -37,6 +37,7 @@ from tests.repositories import (
 )
 
 ON_CPU = group(CPU)
+TO_M = (WrittenStep("m", None, 1),)
 
 
 @pytest.mark.parametrize(
@@ -162,8 +163,9 @@ def test_an_ensemble_needs_a_version_and_has_no_instances() -> None:
     """Its remedy says that the folder may be empty; two versions of it double nothing."""
     bare = model("e", ensemble=True, backend="", platform="ensemble", versions=())
     assert "it may be empty" in only("VersionMissing", bare).remedy
-    both = model("e", ensemble=True, policy=VersionPolicy(None), versions=(version(1), version(2)))
-    assert rules(both) == []
+    policy, versions = VersionPolicy(None), (version(1), version(2))
+    both = model("e", ensemble=True, backend="", steps=TO_M, policy=policy, versions=versions)
+    assert rules(both, model("m", ON_CPU)) == []
 
 
 def test_zeros_in_front_of_a_version_are_told() -> None:
@@ -181,7 +183,7 @@ def test_zeros_in_front_of_a_version_are_told() -> None:
         (model("m", ON_CPU, default_file="src/main.py"), []),
         (model("m", ON_CPU, versions=(version(1, "x"), version(2))), []),
         (model("m", ON_CPU, backend="onnxruntime", versions=(version(1, "x"),)), []),
-        (model("m", ON_CPU, ensemble=True, versions=(version(1, "x"),)), []),
+        (model("m", ON_CPU, ensemble=True, steps=TO_M, versions=(version(1, "x"),)), []),
     ],
 )
 def test_a_python_model_needs_its_source_in_each_version_that_is_loaded(
@@ -267,6 +269,13 @@ def test_steps_that_lead_nowhere_are_told() -> None:
     assert rules(ensemble(WrittenStep("gone", None, 3), lone=True)) == []
     unread = RepositoryModel("m", "models/m", "models/m/config.pbtxt")
     assert rules(ensemble(WrittenStep("m", 7, 3)), unread) == []
+
+
+def test_an_ensemble_without_a_step_is_refused() -> None:
+    """Its platform alone makes no schedule."""
+    found = only("EnsembleStepMissing", model("e", backend="", ensemble=True, platform="ensemble"))
+
+    assert "names no step" in found.message
 
 
 def test_a_name_in_two_repositories_is_told() -> None:

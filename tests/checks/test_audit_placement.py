@@ -9,7 +9,13 @@ from probe.checks.audit.terms import Terms, instances, wish
 from probe.facts.findings import Severity
 from probe.facts.models import InstanceKind
 from probe.facts.placement import Expected
-from probe.facts.repository import RepositoryModel, WrittenAccelerator, WrittenGroup, WrittenParameter
+from probe.facts.repository import (
+    RepositoryModel,
+    WrittenAccelerator,
+    WrittenGroup,
+    WrittenParameter,
+    WrittenStep,
+)
 from probe.settings import ModelPlacement, PlacementSettings, Settings
 from tests.repositories import (
     AUTO,
@@ -150,7 +156,7 @@ def test_where_nothing_says_what_is_wanted_both_lines_are_named() -> None:
         model("m", group(MODEL), backend="vllm"),
         model("m", group(CPU), backend="tensorrtllm"),
         model("m", group(CPU), backend="openvino"),
-        model("m", ensemble=True, backend="", platform="ensemble"),
+        model("m", ensemble=True, backend="", platform="ensemble", steps=(WrittenStep("m", None, 1),)),
         RepositoryModel("m", "models/m", "models/m/config.pbtxt", None),
     ],
 )

@@ -68,6 +68,9 @@ def test_what_the_audit_calls_refused_triton_refuses_and_nothing_else(
     rewrite(repository, "misnamed", f'name: "other"\n{_TENSORS}{group_line}')
     as_platform = _TENSORS.replace("backend:", "platform:")
     rewrite(repository, "strange_platform", f"{as_platform}{group_line}")
+    for name, rest in (("no_steps", 'platform: "ensemble"'), ("empty_steps", "ensemble_scheduling { }")):
+        repository.add_echo(name)
+        rewrite(repository, name, f"{_TENSORS.partition(chr(10))[2]}{rest}\n")
     rewrite(repository, "both", f'platform: "somebodys"\n{_TENSORS}{group_line}')
     rewrite(repository, "strange_field", f"{_TENSORS}{group_line}shiny: 1\n")
     rewrite(repository, "marked", f"\ufeff{_TENSORS}{group_line}")
@@ -83,6 +86,8 @@ def test_what_the_audit_calls_refused_triton_refuses_and_nothing_else(
     assert broken(report) == {
         "broken_chain": {"EnsembleStepMissing"},
         "cpu_gpus": {"GpusRefused"},
+        "empty_steps": {"EnsembleStepMissing"},
+        "no_steps": {"EnsembleStepMissing"},
         "latest_none": {"VersionMissing"},
         "misnamed": {"NameMismatch"},
         "model_gpus": {"GpusRefused"},

@@ -81,7 +81,7 @@ def mutants(count: int, seed: int) -> Iterator[bytes]:
         yield bytes(raw)
 
 
-_OF_FOLDER = ("config_file", "config", "variant", "versions", "ignored", "lone")
+_OF_FOLDER = ("config_file", "config", "variant", "versions", "ignored", "lone", "listed")
 
 
 def lay(

@@ -97,7 +97,7 @@ class Observation(msgspec.Struct, frozen=True, dict=True):
             record.key.name
             for record in self.book.models.records.values()
             if record.config is not None
-            and (record.config.parameter("triton_probe.required") or "").casefold() in _YES
+            and (record.config.parameter("triton_probe.required") or "").strip().casefold() in _YES
         }
         return frozenset(self.settings.models.required) | frozenset(named)
 

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import re
-
 import msgspec
 
 from probe.checks.coverage import visible
 from probe.checks.observation import Observation
 from probe.facts.models import InstanceKind, ModelConfig
+from probe.facts.placement import gpus_named
 from probe.settings import Policy
 from probe.settings.schema import ModelPlacement
 
 DEVICE, GPUS = "triton_probe.device", "triton_probe.gpus"
-
-_UUID = re.compile(r"(?:GPU|MIG)-[0-9A-Za-z/-]+")
 
 
 class Allowed(msgspec.Struct, frozen=True):
@@ -102,6 +99,4 @@ def _own(config: ModelConfig, parameter: str) -> str:
 
 
 def _own_gpus(config: ModelConfig) -> tuple[str, ...]:
-    # All of them or none: half of a list would forbid what its author allows.
-    named = tuple(each for each in re.split(r"[,\s]+", _own(config, GPUS)) if each)
-    return named if all(_UUID.fullmatch(each) for each in named) else ()
+    return gpus_named(_own(config, GPUS))

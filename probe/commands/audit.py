@@ -7,6 +7,7 @@ be loaded, or would not fit.  With ``--fix`` it writes down the placements that 
 from __future__ import annotations
 
 import difflib
+import io
 import os
 import sys
 from collections.abc import Collection, Sequence
@@ -30,6 +31,7 @@ from probe.surfaces.audits import (
     as_json,
     as_text,
 )
+from probe.surfaces.plain import one_line
 
 CLEAN, FOUND, UNREADABLE = 0, 1, 2
 
@@ -108,8 +110,16 @@ def _fix(found: Sequence[AuditFinding], fixing: Fixing) -> tuple[list[FixedFile]
 
 
 def _diff(path: str, before: bytes, after: bytes) -> str:
-    old, new = (each.decode("utf-8", "surrogateescape").splitlines() for each in (before, after))
-    return "\n".join(difflib.unified_diff(old, new, path, path, lineterm=""))
+    """As ``patch -p0`` and ``git apply -p0`` take it: lines end with a newline, and with nothing else."""
+    old, new = (
+        list(io.StringIO(each.decode("utf-8", "surrogateescape"), newline="\n")) for each in (before, after)
+    )
+    # A tab ends a name with blanks in it.
+    name = f"{one_line(path)}\t" if " " in path else one_line(path)
+    lines = difflib.unified_diff(old, new, name, name)
+    return "".join(
+        each if each.endswith("\n") else f"{each}\n\\ No newline at end of file\n" for each in lines
+    )
 
 
 def _audited(model: RepositoryModel, terms: Terms) -> AuditedModel:
@@ -138,4 +148,4 @@ def _show(report: AuditReport, output_format: str) -> None:
         terminal.show_audit(terminal.console(), report)
     else:
         for line in as_text(report):
-            click.echo(line)
+            click.echo(line.encode("utf-8", "surrogateescape"))

@@ -77,7 +77,11 @@ _ALL = (
         _CRITICAL,
     ),
     Rule("NotAModel", "A folder is no model: Triton takes every folder of a repository for one.", _CRITICAL),
-    Rule("BackendUnknown", "Nothing says which backend the model is for: Triton refuses it.", _CRITICAL),
+    Rule(
+        "BackendUnknown",
+        "Nothing that Triton knows says which backend the model is for: it refuses it.",
+        _CRITICAL,
+    ),
     Rule("VersionMissing", "There is no version folder to load: Triton refuses the model.", _CRITICAL),
     Rule("VersionIgnored", "A version folder's number begins with 0: Triton passes over it.", _WARNING),
     Rule(
@@ -86,7 +90,9 @@ _ALL = (
         _WARNING,
     ),
     Rule("ModelFileMissing", "A python model has no source file: its load never ends.", _CRITICAL),
-    Rule("EnsembleStepMissing", "An ensemble's step is in none of the repositories.", _CRITICAL),
+    Rule(
+        "EnsembleStepMissing", "An ensemble's step is in none of the repositories, or it has none.", _CRITICAL
+    ),
     Rule("ShmTooSmall", "/dev/shm (--shm) is smaller than its stubs can need.", _WARNING),
     Rule(
         "MemoryTooSmall", "The memory (--memory) is less than Triton and its stubs take at least.", _WARNING

@@ -3,8 +3,20 @@
 from __future__ import annotations
 
 import enum
+import re
 
 import msgspec
+
+_UUID = re.compile(r"(?:GPU|MIG)-[0-9A-Za-z/-]+")
+
+
+def gpus_named(text: str) -> tuple[str, ...]:
+    """The UUIDs in a list with commas or spaces between; all of them or none.
+
+    Half of a list would forbid what its author allows.
+    """
+    named = tuple(each for each in re.split(r"[,\s]+", text) if each)
+    return named if all(_UUID.fullmatch(each) for each in named) else ()
 
 
 class EvidenceMode(enum.StrEnum):

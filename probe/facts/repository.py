@@ -120,7 +120,8 @@ class RepositoryModel(msgspec.Struct, frozen=True):
 
     ``config_file`` is None where there is no file, and ``config`` None where there is none or it can not
     be read.  ``variant`` names a file of its ``configs`` folder (``--model-config-name``), empty for
-    ``config.pbtxt``.  ``lone`` is a file that was given by itself and lies in no model's folder.
+    ``config.pbtxt``.  ``lone`` is a file that was given by itself and lies in no model's folder.  ``listed``
+    is false where its folder, or one of its versions', can not be listed: then what is not there is not known.
     """
 
     name: str
@@ -132,11 +133,12 @@ class RepositoryModel(msgspec.Struct, frozen=True):
     ignored: tuple[str, ...] = ()
     """Folders that look like versions and that Triton passes over, for the zeros in front."""
     lone: bool = False
+    listed: bool = True
 
     @property
     def readable(self) -> bool:
         """Whether it is known what it says: a model without a file says nothing, and that is known."""
-        return self.config is not None or self.config_file is None
+        return self.config is not None or (self.config_file is None and self.listed)
 
     @property
     def empty(self) -> bool:

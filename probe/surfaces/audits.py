@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import unicodedata
 from collections.abc import Iterator
 
 import msgspec
@@ -64,7 +65,10 @@ def as_json(report: AuditReport) -> bytes:
 
 
 def as_text(report: AuditReport) -> Iterator[str]:
-    """Plain lines, each finding's sentences on one line each, for grep."""
+    """Plain lines, each finding's sentences on one line each, for grep.
+
+    Those of a diff keep bytes that are no UTF-8 as lone surrogates, for ``patch``.
+    """
     for done in report.fixed:
         yield from _fixed(done)
     for finding in report.findings:
@@ -126,10 +130,20 @@ def _within(path: str, root: str) -> str:
 
 def _fixed(done: FixedFile) -> Iterator[str]:
     if done.diff:
-        yield from (_line(each) for each in done.diff.splitlines())
+        yield from (_patch(each) for each in done.diff.removesuffix("\n").split("\n"))
     else:
         yield f"{_line(done.path)}: added  {done.line}"
     yield ""
+
+
+def _patch(text: str) -> str:
+    """A line of a diff as it is, but for what could steer a terminal; it ends with CR where its file's does."""
+    end = "\r" if text.endswith("\r") else ""
+    return "".join(each if _harmless(each) else one_line(each) for each in text.removesuffix(end)) + end
+
+
+def _harmless(character: str) -> bool:
+    return character in "\t\v\f" or unicodedata.category(character) not in ("Cc", "Cf")
 
 
 def _line(text: str) -> str:

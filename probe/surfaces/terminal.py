@@ -118,7 +118,9 @@ def show_finding(out: Console, finding: Finding) -> None:
 def show_audit(out: Console, report: AuditReport) -> None:
     """What was fixed, what is wrong, what could not be read."""
     for done in report.fixed:
-        for line in done.diff.splitlines() or [f"{done.path}: added  {done.line}"]:
+        for line in (
+            done.diff.removesuffix("\n").split("\n") if done.diff else [f"{done.path}: added  {done.line}"]
+        ):
             out.print(text(line, "red" if line.startswith("-") else "green" if line.startswith("+") else ""))
         out.print()
     for finding in report.findings:

@@ -8,7 +8,7 @@ import pytest
 
 from probe.checks.audit.backends import backend_of
 from probe.checks.audit.roster import findings
-from probe.checks.audit.terms import Terms
+from probe.checks.audit.terms import Terms, loaded
 from probe.facts.audits import RULES
 from probe.facts.findings import Severity
 from probe.facts.repository import (
@@ -37,6 +37,7 @@ from tests.repositories import (
 )
 
 ON_CPU = group(CPU)
+TO_M = (WrittenStep("m", None, 1),)
 
 
 @pytest.mark.parametrize(
@@ -73,10 +74,32 @@ def test_a_folder_without_anything_of_a_model_is_one_finding() -> None:
     assert rules(empty) == ["NotAModel"]
 
 
+def test_a_platform_that_triton_does_not_know_is_refused() -> None:
+    """Many take a backend's name for one. Beside a backend no platform matters (seen in 24.10)."""
+    found = only("BackendUnknown", model("m", ON_CPU, backend="", platform="python", versions=()))
+
+    assert found.severity is Severity.CRITICAL
+    assert "Its platform is 'python'" in found.message
+    assert 'backend: "python"' in found.remedy
+    assert rules(model("m", ON_CPU, platform="somebodys")) == []
+    assert rules(model("m", ON_CPU, backend="", platform="torch_aoti")) == []
+
+
+def test_nothing_is_missing_from_a_folder_that_can_not_be_listed() -> None:
+    """It may hold everything; what its file says is judged all the same."""
+    closed = model("m", ON_CPU, name="other", versions=(), listed=False)
+    step = WrittenStep("m", 3, 1)
+    chain = model("chain", backend="", ensemble=True, steps=(step,))
+
+    assert rules(closed, chain) == []
+    assert rules(RepositoryModel("m", "models/m", listed=False)) == []
+    assert rules(closed, model("n", ON_CPU, versions=())) == ["VersionMissing"]
+    assert loaded(closed) == 1
+
+
 def test_a_model_of_no_known_backend_is_refused() -> None:
-    """Where neither its configuration nor its files tell; a platform of somebody's own may."""
+    """Where neither its configuration nor its files tell."""
     assert rules(model("m", ON_CPU, backend="", versions=(version(1, "x"),))) == ["BackendUnknown"]
-    assert rules(model("m", ON_CPU, backend="", platform="own")) == []
     assert rules(model("m", ON_CPU, backend="", versions=())) == ["VersionMissing"]
 
 
@@ -140,8 +163,9 @@ def test_an_ensemble_needs_a_version_and_has_no_instances() -> None:
     """Its remedy says that the folder may be empty; two versions of it double nothing."""
     bare = model("e", ensemble=True, backend="", platform="ensemble", versions=())
     assert "it may be empty" in only("VersionMissing", bare).remedy
-    both = model("e", ensemble=True, policy=VersionPolicy(None), versions=(version(1), version(2)))
-    assert rules(both) == []
+    policy, versions = VersionPolicy(None), (version(1), version(2))
+    both = model("e", ensemble=True, backend="", steps=TO_M, policy=policy, versions=versions)
+    assert rules(both, model("m", ON_CPU)) == []
 
 
 def test_zeros_in_front_of_a_version_are_told() -> None:
@@ -159,7 +183,7 @@ def test_zeros_in_front_of_a_version_are_told() -> None:
         (model("m", ON_CPU, default_file="src/main.py"), []),
         (model("m", ON_CPU, versions=(version(1, "x"), version(2))), []),
         (model("m", ON_CPU, backend="onnxruntime", versions=(version(1, "x"),)), []),
-        (model("m", ON_CPU, ensemble=True, versions=(version(1, "x"),)), []),
+        (model("m", ON_CPU, ensemble=True, steps=TO_M, versions=(version(1, "x"),)), []),
     ],
 )
 def test_a_python_model_needs_its_source_in_each_version_that_is_loaded(
@@ -247,6 +271,13 @@ def test_steps_that_lead_nowhere_are_told() -> None:
     assert rules(ensemble(WrittenStep("m", 7, 3)), unread) == []
 
 
+def test_an_ensemble_without_a_step_is_refused() -> None:
+    """Its platform alone makes no schedule."""
+    found = only("EnsembleStepMissing", model("e", backend="", ensemble=True, platform="ensemble"))
+
+    assert "names no step" in found.message
+
+
 def test_a_name_in_two_repositories_is_told() -> None:
     """Triton then loads neither; a variant of a model is no second model."""
     assert rules(model("m", ON_CPU), model("m", ON_CPU, folder="other/m")) == ["ModelNotUnique"]
@@ -285,6 +316,7 @@ def test_parameters_that_the_probe_will_not_understand_are_told(key: str, value:
     [
         ("triton_probe.device", " CPU"),
         ("triton_probe.gpus", "GPU-1-a, MIG-2-b"),
+        ("triton_probe.gpus", "GPU-1-a,"),
         ("triton_probe.required", "yes"),
         ("triton_probe.canary", "off"),
         ("device", "cuda"),
@@ -292,7 +324,7 @@ def test_parameters_that_the_probe_will_not_understand_are_told(key: str, value:
 )
 def test_parameters_that_it_understands_are_no_finding(key: str, value: str) -> None:
     """Nor those of others."""
-    assert rules(model("m", ON_CPU, parameters=(WrittenParameter(key, value, 6),))) == []
+    assert rules(model("m", group(GPU), parameters=(WrittenParameter(key, value, 6),))) == []
 
 
 @pytest.mark.parametrize(

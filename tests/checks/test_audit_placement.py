@@ -4,11 +4,19 @@ from __future__ import annotations
 
 import pytest
 
-from probe.checks.audit.terms import instances, wish
+from probe.checks.audit.placement import group_line
+from probe.checks.audit.terms import Terms, instances, wish
 from probe.facts.findings import Severity
 from probe.facts.models import InstanceKind
 from probe.facts.placement import Expected
-from probe.facts.repository import RepositoryModel, WrittenAccelerator, WrittenGroup, WrittenParameter
+from probe.facts.repository import (
+    RepositoryModel,
+    WrittenAccelerator,
+    WrittenGroup,
+    WrittenParameter,
+    WrittenStep,
+)
+from probe.settings import ModelPlacement, PlacementSettings, Settings
 from tests.repositories import (
     AUTO,
     CPU,
@@ -28,6 +36,17 @@ from tests.repositories import (
 def device(value: str) -> tuple[WrittenParameter, ...]:
     """The model's own word."""
     return (WrittenParameter("triton_probe.device", value, 9),)
+
+
+def gpus(listed: str) -> tuple[WrittenParameter, ...]:
+    """The model's own list."""
+    return (WrittenParameter("triton_probe.gpus", listed, 9),)
+
+
+def on_gpus(name: str) -> Terms:
+    """The probe's file names a GPU for this model, and no device."""
+    entry = ModelPlacement(gpus=("GPU-1",))
+    return Terms(Settings(placement=PlacementSettings(models={name: entry})))
 
 
 def accelerators(*named: tuple[str, InstanceKind]) -> tuple[WrittenAccelerator, ...]:
@@ -61,6 +80,18 @@ def accelerators(*named: tuple[str, InstanceKind]) -> tuple[WrittenAccelerator, 
             "its gpu_execution_accelerator cuda",
         ),
         (model("m", accelerators=accelerators(("cuda", GPU))), terms(), Expected.ANY, "nothing in its files"),
+        (
+            model("m", group(CPU), backend="onnxruntime", accelerators=accelerators(("cuda", GPU))),
+            terms(),
+            Expected.CPU,
+            "its KIND_CPU",
+        ),
+        (model("m", group(CPU), parameters=gpus("GPU-1,")), terms(), Expected.GPU, "triton_probe.gpus"),
+        (model("m", parameters=gpus("0")), terms(), Expected.ANY, "nothing in its files"),
+        (model("m", parameters=gpus("GPU-1")), terms("cpu"), Expected.CPU, "placement.default: cpu"),
+        (model("m"), on_gpus("m"), Expected.GPU, "placement.models.m.gpus"),
+        (model("m"), on_gpus("other"), Expected.ANY, "nothing in its files"),
+        (model("m", ensemble=True, backend=""), terms("gpu"), Expected.ANY, "where its steps run"),
     ],
 )
 def test_what_is_wanted_is_told_in_the_daemons_order(
@@ -125,13 +156,19 @@ def test_where_nothing_says_what_is_wanted_both_lines_are_named() -> None:
         model("m", group(MODEL), backend="vllm"),
         model("m", group(CPU), backend="tensorrtllm"),
         model("m", group(CPU), backend="openvino"),
-        model("m", ensemble=True, backend="", platform="ensemble"),
+        model("m", ensemble=True, backend="", platform="ensemble", steps=(WrittenStep("m", None, 1),)),
         RepositoryModel("m", "models/m", "models/m/config.pbtxt", None),
     ],
 )
 def test_what_is_well_or_not_known_is_no_finding(asked: RepositoryModel) -> None:
     """Whatever has a kind that fits, any for policy, ensembles, and what could not be read."""
     assert rules(asked) == []
+
+
+def test_kind_cpu_where_somebody_named_gpus_is_a_fallback() -> None:
+    """As the daemon would say of it, once it is loaded."""
+    assert rules(model("m", group(CPU), parameters=gpus("GPU-1"))) == ["CpuFallback"]
+    assert only("PlacementImplicit", model(), by=on_gpus("m")).fix == group_line("KIND_GPU", "python")
 
 
 def test_kind_cpu_where_a_gpu_is_wanted_is_a_fallback() -> None:

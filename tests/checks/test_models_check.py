@@ -169,7 +169,7 @@ def test_one_ready_version_is_enough_for_a_required_model() -> None:
 
 
 @pytest.mark.parametrize(
-    ("written", "wanted"), [("true", True), ("Yes", True), ("1", True), ("no", False), ("", False)]
+    ("written", "wanted"), [("true", True), (" Yes ", True), ("1", True), ("no", False), ("", False)]
 )
 def test_a_model_may_require_itself(written: str, *, wanted: bool) -> None:
     """By a parameter of its config.pbtxt, remembered after it left."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -242,6 +243,34 @@ def test_a_preview_writes_nothing(tmp_path: Path) -> None:
     assert (folder / "config.pbtxt").read_text() == IMPLICIT
 
 
+@pytest.mark.parametrize("program", [["git", "apply", "-p0", "-"], ["patch", "-p0", "--fuzz=0"]])
+def test_a_preview_is_a_patch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, program: list[str]) -> None:
+    """Without a last newline, with CRLF, tabs, blanks in a name, bytes of no encoding, an empty file."""
+    if shutil.which(program[0]) is None:
+        pytest.skip(f"there is no {program[0]} here")
+    raws = {
+        "plain": b'backend: "python"\n',
+        "unended": b'backend: "python"',
+        "crlf": b'backend: "python"\r\n\t# tab\r\n',
+        "mixed": b'backend: "python"\n# feed\x0cline\xe2\x80\xa8sep\nmax_batch_size: 1\r\n',
+        "a b": b'backend: "python"\n\n\tmax_batch_size: 1',
+        "odd": b'# caf\xe9\xc2\xa0\nbackend: "python"\n',
+        "empty": b"",
+    }
+    for name, raw in raws.items():
+        lay(tmp_path / "models", name, raw)
+    monkeypatch.chdir(tmp_path)
+    shown = run("models", "--fix", "--dry-run", "--device", "gpu")
+    shutil.copytree("models", "patched/models")
+    subprocess.run(program, cwd="patched", input=shown.stdout_bytes, check=True, capture_output=True)
+
+    assert run("models", "--fix", "--device", "gpu").exit_code == 0
+    for name, raw in raws.items():
+        fixed = Path("models", name, "config.pbtxt").read_bytes()
+        assert fixed != raw
+        assert Path("patched/models", name, "config.pbtxt").read_bytes() == fixed
+
+
 def test_two_models_with_one_file_are_fixed_once(tmp_path: Path) -> None:
     """By two links the same line is not written twice."""
     shared = tmp_path / "shared.pbtxt"
@@ -312,11 +341,13 @@ def test_annotations_escape_what_would_end_them() -> None:
 def test_texts_from_outside_steer_no_terminal() -> None:
     """Names are whatever a file system holds."""
     finding = AuditFinding("CpuFallback", Severity.WARNING, "m\x1b[31m", "a\nb", None, "c\udcff", "d")
-    report = AuditReport((), (finding,), (), (FixedFile("x\x07", "line"),))
+    shown = FixedFile("y", "line", " # a\x1b[31m\u202eb\rc\r\n+line\r\n")
+    report = AuditReport((), (finding,), (), (FixedFile("x\x07", "line"), shown))
 
     printed = "\n".join(as_text(report))
     assert "\x1b" not in printed
     assert "\x07" not in printed
+    assert " # a\\x1b[31m\\u202eb\\rc\r\n+line\r\n" in printed
     assert printed.encode()
 
 

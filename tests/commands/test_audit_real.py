@@ -62,10 +62,16 @@ def test_what_the_audit_calls_refused_triton_refuses_and_nothing_else(
     repository.add_echo("model_gpus", group="[{ kind: KIND_MODEL gpus: [0] }]")
     repository.add_echo("no_version", kind="KIND_CPU", versions=())
     repository.add_ensemble("chain", steps=("good",)).add_ensemble("broken_chain", steps=("good", "absent"))
-    for name in ("misnamed", "strange_field", "marked", "latest_none", "zeros"):
+    for name in ("strange_platform", "both", "misnamed", "strange_field", "marked", "latest_none", "zeros"):
         repository.add_echo(name, kind="KIND_CPU")
     group_line = "instance_group { kind: KIND_CPU }\n"
     rewrite(repository, "misnamed", f'name: "other"\n{_TENSORS}{group_line}')
+    as_platform = _TENSORS.replace("backend:", "platform:")
+    rewrite(repository, "strange_platform", f"{as_platform}{group_line}")
+    for name, rest in (("no_steps", 'platform: "ensemble"'), ("empty_steps", "ensemble_scheduling { }")):
+        repository.add_echo(name)
+        rewrite(repository, name, f"{_TENSORS.partition(chr(10))[2]}{rest}\n")
+    rewrite(repository, "both", f'platform: "somebodys"\n{_TENSORS}{group_line}')
     rewrite(repository, "strange_field", f"{_TENSORS}{group_line}shiny: 1\n")
     rewrite(repository, "marked", f"\ufeff{_TENSORS}{group_line}")
     rewrite(repository, "latest_none", f"{_TENSORS}{group_line}version_policy {{ latest {{ }} }}\n")
@@ -80,6 +86,8 @@ def test_what_the_audit_calls_refused_triton_refuses_and_nothing_else(
     assert broken(report) == {
         "broken_chain": {"EnsembleStepMissing"},
         "cpu_gpus": {"GpusRefused"},
+        "empty_steps": {"EnsembleStepMissing"},
+        "no_steps": {"EnsembleStepMissing"},
         "latest_none": {"VersionMissing"},
         "misnamed": {"NameMismatch"},
         "model_gpus": {"GpusRefused"},
@@ -87,11 +95,12 @@ def test_what_the_audit_calls_refused_triton_refuses_and_nothing_else(
         "notes": {"NotAModel"},
         "same_names": {"DuplicateGroupName", "SilentFallback"},
         "strange_field": {"FieldUnknown"},
+        "strange_platform": {"BackendUnknown"},
         "zeros": {"VersionMissing", "VersionIgnored"},
     }
     assert [Path(each["path"]).parent.name for each in report["unreadable"]] == ["marked"]
     served = {name for name, state in states.items() if state == "READY"}
-    assert served == {"good", "odd_bytes", "same_names", "chain"}
+    assert served == {"good", "odd_bytes", "same_names", "both", "chain"}
 
 
 def test_a_fixed_repository_fails_where_it_fell_back_and_runs_where_it_was_meant_to(

@@ -230,26 +230,62 @@ def test_folders_and_files_without_permission_are_told(tmp_path: Path) -> None:
     """As another user than root, whom nothing is forbidden."""
     lay(tmp_path / "models", "m", "").joinpath("config.pbtxt").chmod(0)
     (tmp_path / "closed").mkdir(mode=0)
-    script = (
-        "import os, sys\n"
-        "from probe.sources.repository.reading import read_repositories\n"
-        "if os.geteuid() == 0:\n    os.setgid(65534); os.setuid(65534)\n"
-        "for each in read_repositories(sys.argv[1:]).unreadable:\n    print(each.message)\n"
+    lines = _as_nobody(
+        tmp_path,
+        "BECOME",
+        "for each in read_repositories(['closed', 'models']).unreadable: print(each.message)",
     )
-    tmp_path.chmod(0o755)
+
+    assert lines == [
+        "can not be listed: permission denied",
+        "can not be read: permission denied",
+    ]
+
+
+def test_what_a_closed_folder_holds_is_not_known_and_never_missing(tmp_path: Path) -> None:
+    """A model's folder, its versions, or its file behind a folder that can be listed and not entered."""
+    models = tmp_path / "models"
+    for name in ("closed", "entered", "no_version", "seen"):
+        lay(models, name, 'backend: "python"')
+    (models / "closed").chmod(0)
+    (models / "entered").chmod(0o111)
+    (models / "no_version" / "1").chmod(0)
+    (models / "seen").chmod(0o444)
+    lines = _as_nobody(
+        tmp_path,
+        "from probe.checks.audit.roster import findings",
+        "from probe.checks.audit.terms import Terms",
+        "BECOME",
+        "reading = read_repositories(['models'])",
+        "for each in reading.unreadable: print(each.path, each.message)",
+        "for each in findings(reading, Terms()): print(each.model, each.rule)",
+    )
+
+    assert sorted(lines) == [
+        "entered PlacementImplicit",
+        "models/closed can not be listed: permission denied",
+        "models/entered can not be listed: permission denied",
+        "models/no_version/1 can not be listed: permission denied",
+        "models/seen/1 can not be listed: permission denied",
+        "models/seen/config.pbtxt can not be read: permission denied",
+        "no_version PlacementImplicit",
+    ]
+
+
+def _as_nobody(folder: Path, *script: str) -> list[str]:
+    """What a script prints in this folder; from BECOME on as another user than root."""
+    become = "if os.geteuid() == 0: os.setgid(65534); os.setuid(65534)"
+    start = ("import os, sys", "from probe.sources.repository.reading import read_repositories")
+    folder.chmod(0o755)
     ran = subprocess.run(
-        [sys.executable, "-c", script, "closed", "models"],
-        cwd=tmp_path,
+        [sys.executable, "-c", "\n".join((*start, *script)).replace("BECOME", become)],
+        cwd=folder,
         env={**os.environ, "PYTHONPATH": os.pathsep.join(each or "." for each in sys.path)},
         capture_output=True,
         text=True,
         check=True,
     )
-
-    assert ran.stdout.splitlines() == [
-        "can not be listed: permission denied",
-        "can not be read: permission denied",
-    ]
+    return ran.stdout.splitlines()
 
 
 def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:

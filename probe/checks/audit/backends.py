@@ -34,14 +34,16 @@ ORT_ACCELERATORS = {
 TWO_ON_CPU = frozenset(("onnxruntime", "tensorflow"))
 """Backends of which a KIND_CPU group without a count gets two instances (core, ``SetDefaultInstanceCount``)."""
 
-_OF_PLATFORM = {
+OF_PLATFORM = {
     "tensorrt_plan": "tensorrt",
     "onnxruntime_onnx": "onnxruntime",
     "pytorch_libtorch": "pytorch",
     "libtorch": "pytorch",
+    "torch_aoti": "pytorch",
     "tensorflow_graphdef": "tensorflow",
     "tensorflow_savedmodel": "tensorflow",
 }
+"""Every platform of core (``constants.h``) but ensemble; ``libtorch`` and ``torch_aoti`` are later than 24.10."""
 _OF_FILE = {
     "model.savedmodel": "tensorflow",
     "model.graphdef": "tensorflow",
@@ -59,7 +61,7 @@ def backend_of(model: RepositoryModel) -> str:
     """The backend as Triton completes it; empty where nothing tells."""
     said = model.said
     if said.backend or said.platform:
-        return said.backend or _OF_PLATFORM.get(said.platform, "")
+        return said.backend or OF_PLATFORM.get(said.platform, "")
     if said.default_file:
         return _OF_FILE.get(said.default_file, "")
     # Triton looks into the first folder by name, whatever its number.

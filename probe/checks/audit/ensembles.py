@@ -33,6 +33,14 @@ def judge(deployment: Deployment) -> Iterator[AuditFinding]:
 def _steps(
     model: RepositoryModel, models: dict[str, RepositoryModel], known: frozenset[str] | set[str]
 ) -> Iterator[AuditFinding]:
+    if not model.said.steps:
+        yield finding(
+            "EnsembleStepMissing",
+            model,
+            None,
+            "It is an ensemble and names no step: Triton refuses it.",
+            "Write ensemble_scheduling { step [ … ] }, or the backend that it is for.",
+        )
     for step in model.said.steps:
         other = models.get(step.model)
         if step.model not in known:
@@ -40,6 +48,7 @@ def _steps(
         elif (
             other is not None
             and other.readable
+            and other.listed
             and step.version is not None
             and step.version not in _kept(other)
         ):

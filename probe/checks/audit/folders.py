@@ -4,18 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from probe.checks.audit.backends import backend_of
+from probe.checks.audit.backends import OF_PLATFORM, backend_of
 from probe.checks.audit.terms import Terms, finding, instances
 from probe.facts.audits import RULES, AuditFinding
 from probe.facts.findings import Severity
 from probe.facts.repository import Deployment, RepositoryModel
+from probe.kits.words import quoted
 
 _NAMED = 3
 
 
 def judge(model: RepositoryModel, terms: Terms) -> Iterator[AuditFinding]:
-    """Name, backend, versions, and the source of a python model; nothing of a file that lies alone."""
-    if model.lone or not model.readable:
+    """Name, backend, versions, and the source of a python model; nothing where that is not known."""
+    if model.lone or not model.readable or not model.listed:
         return
     if model.empty:
         yield finding(
@@ -37,7 +38,16 @@ def judge(model: RepositoryModel, terms: Terms) -> Iterator[AuditFinding]:
             f'Write name: "{model.name}", or nothing, or rename the folder.',
         )
     backend = backend_of(model)
-    if model.versions and not backend and not said.platform and not said.ensemble:
+    if not said.ensemble and said.platform and not backend:
+        yield finding(
+            "BackendUnknown",
+            model,
+            None,
+            f"Its platform is {quoted(said.platform)}, and Triton knows {', '.join(OF_PLATFORM)} alone: it refuses "
+            "the model.",
+            f'Write backend: "{said.platform}" in its place, where that is the backend\'s name.',
+        )
+    elif model.versions and not backend and not said.ensemble:
         yield finding(
             "BackendUnknown",
             model,
@@ -53,7 +63,11 @@ def judge(model: RepositoryModel, terms: Terms) -> Iterator[AuditFinding]:
 
 def without_files(deployment: Deployment) -> AuditFinding | None:
     """One finding in place of many, where no model has any version: configurations without their models."""
-    models = [each for each in deployment.models if each.readable and not each.lone and not each.variant]
+    models = [
+        each
+        for each in deployment.models
+        if each.readable and each.listed and not each.lone and not each.variant
+    ]
     if len(models) < 2 or any(each.versions or each.ignored for each in models):  # noqa: PLR2004 - many
         return None
     names = ", ".join(each.name for each in models[:_NAMED])

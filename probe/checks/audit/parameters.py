@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterator
 
 from probe.checks.audit.terms import Terms, finding
 from probe.facts.audits import AuditFinding
+from probe.facts.placement import gpus_named
 from probe.facts.repository import RepositoryModel, UnknownName
 from probe.kits.words import nearest, quoted
 from probe.settings import Policy
 
 _PREFIX = "triton_probe."
-_GPU = re.compile(r"(?:GPU|MIG)-[0-9A-Za-z/-]+")
 _SWITCH = ("true", "1", "yes", "on", "false", "0", "no", "off")
 _CANARY = ("warmup", "generate", "off")
 
@@ -21,13 +20,12 @@ def _one_of(*words: str) -> tuple[Callable[[str], bool], str]:
     return (lambda value: value.strip().casefold() in words), f"one of {', '.join(words)}"
 
 
-def _gpus(value: str) -> bool:
-    return all(_GPU.fullmatch(each) for each in re.split(r"[,\s]+", value.strip()))
-
-
 _KNOWN: dict[str, tuple[Callable[[str], bool], str]] = {
     "device": _one_of(*(each.value for each in Policy)),
-    "gpus": (_gpus, "UUIDs as `nvidia-smi -L` prints them, GPU-… or MIG-…, with commas between them"),
+    "gpus": (
+        lambda value: bool(gpus_named(value)),
+        "UUIDs as `nvidia-smi -L` prints them, GPU-… or MIG-…, with commas between them",
+    ),
     "required": _one_of(*_SWITCH),
     "canary": _one_of(*_CANARY),
 }

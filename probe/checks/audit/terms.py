@@ -8,7 +8,7 @@ from probe.checks.audit.backends import CPU_ONLY, GPU_ONLY, TWO_ON_CPU, WITH_ACC
 from probe.facts.audits import RULES, AuditFinding
 from probe.facts.findings import Severity
 from probe.facts.models import InstanceKind
-from probe.facts.placement import Expected
+from probe.facts.placement import Expected, gpus_named
 from probe.facts.repository import RepositoryModel, WrittenGroup
 from probe.settings import Policy, Settings
 
@@ -54,22 +54,33 @@ _OF_POLICY = {Policy.GPU: Expected.GPU, Policy.CPU: Expected.CPU, Policy.ANY: Ex
 def wish(model: RepositoryModel, terms: Terms) -> Wish:
     """Where it is wanted, with the daemon's precedence: its own parameter, its entry, the default.
 
-    ``auto`` is told from the files alone, which do not say whether there will be a GPU.
+    ``auto`` is told from the files alone, which do not say whether there will be a GPU; but who names GPUs for
+    a model means it to be on one.
     """
-    own = model.said.parameter("triton_probe.device")
-    word = own.value.strip().casefold() if own is not None else ""
+    if model.said.ensemble:
+        return Wish(Expected.ANY, "an ensemble runs where its steps run")
+    word = _own(model, "triton_probe.device").strip().casefold()
     placement = terms.settings.placement
     entry = placement.models.get(model.name)
     if word in [each.value for each in Policy]:
         policy, by = Policy(word), f"its parameter triton_probe.device: {word}"
     elif entry is not None and entry.device is not None:
         policy, by = entry.device, f"placement.models.{model.name}.device: {entry.device.value}"
+    elif placement.default is Policy.AUTO and gpus_named(_own(model, "triton_probe.gpus")):
+        return Wish(Expected.GPU, "its parameter triton_probe.gpus", firm=True)
+    elif placement.default is Policy.AUTO and entry is not None and entry.gpus:
+        return Wish(Expected.GPU, f"placement.models.{model.name}.gpus", firm=True)
     else:
         policy = placement.default
         by = terms.device_by or f"placement.default: {policy.value}"
     if policy is not Policy.AUTO:
         return Wish(_OF_POLICY[policy], by, firm=True)
     return _automatic(model)
+
+
+def _own(model: RepositoryModel, parameter: str) -> str:
+    told = model.said.parameter(parameter)
+    return told.value if told is not None else ""
 
 
 def _automatic(model: RepositoryModel) -> Wish:
@@ -81,11 +92,11 @@ def _automatic(model: RepositoryModel) -> Wish:
         return Wish(Expected.GPU, "its KIND_GPU")
     if backend in GPU_ONLY:
         return Wish(Expected.GPU, f"the backend {backend} computes on GPUs")
+    if kinds == {InstanceKind.CPU}:
+        return Wish(Expected.CPU, "its KIND_CPU")
     accelerated = [each.name for each in said.accelerators if each.kind is InstanceKind.GPU]
     if accelerated and backend in WITH_ACCELERATORS:
         return Wish(Expected.GPU, f"its gpu_execution_accelerator {accelerated[0]}")
-    if kinds == {InstanceKind.CPU}:
-        return Wish(Expected.CPU, "its KIND_CPU")
     return Wish(Expected.ANY, "nothing in its files")
 
 
@@ -108,8 +119,9 @@ def _of_group(group: WrittenGroup, backend: str, terms: Terms, *, on_cpu: bool) 
 
 
 def loaded(model: RepositoryModel) -> int:
-    """How many of its versions are loaded at once; one where its folder was not given."""
-    return 1 if model.lone else len(model.said.policy.kept(each.version for each in model.versions))
+    """How many of its versions are loaded at once; one where its folder was not given, or says of none."""
+    kept = len(model.said.policy.kept(each.version for each in model.versions))
+    return 1 if model.lone or (not model.listed and not kept) else kept
 
 
 def finding(

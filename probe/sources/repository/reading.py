@@ -52,7 +52,8 @@ def read_repositories(paths: Iterable[str], config_name: str = "") -> Repository
 class _Reader:
     def __init__(self, config_name: str) -> None:
         self._config_name = config_name
-        self._unreadable: list[Unreadable] = []
+        self._unreadable: dict[Unreadable, None] = {}
+        """In order, and each once."""
         self._found: list[Deployment] = []
         self._seen: set[tuple[int, int]] = set()
 
@@ -141,6 +142,7 @@ class _Reader:
     def _models(self, folder: str) -> list[RepositoryModel]:
         """A model's folder under each of its configurations, or under the one that was asked for."""
         main = os.path.join(folder, CONFIG)
+        listed = self._lists(folder)
         others = os.path.join(folder, _VARIANTS)
         variants = [each for each in files_in(others) if each.endswith(_SUFFIX)]
         if self._config_name:
@@ -148,7 +150,9 @@ class _Reader:
             if chosen in variants:
                 return [self._model(folder, os.path.join(others, chosen), "")]
             variants = []
-        models = [self._model(folder, main if os.path.lexists(main) else None, "")]
+        # What a folder hides that can be listed is no folder without a file; reading it says why.
+        there = _hides(main) if listed else os.path.lexists(main)
+        models = [self._model(folder, main if there else None, "")]
         models += [
             self._model(folder, os.path.join(others, each), each.removesuffix(_SUFFIX)) for each in variants
         ]
@@ -157,16 +161,28 @@ class _Reader:
     def _model(self, folder: str, file: str | None, variant: str, *, lone: bool = False) -> RepositoryModel:
         config = self._config(file) if file is not None else None
         numbers = [] if lone else _numbers(folder)
+        plain = [each for each in numbers if _plain(each)]
+        listed = [lone or self._lists(folder), *(self._lists(os.path.join(folder, each)) for each in plain)]
         return RepositoryModel(
             name=os.path.basename(os.path.abspath(folder)),
             folder=folder,
             config_file=file,
             config=config,
             variant=variant,
-            versions=tuple(_version(folder, each) for each in numbers if _plain(each)),
+            versions=tuple(_version(folder, each) for each in plain),
             ignored=tuple(each for each in numbers if not _plain(each)),
             lone=lone,
+            listed=all(listed),
         )
+
+    def _lists(self, folder: str) -> bool:
+        """Whether a folder can be listed; where not, it is said."""
+        try:
+            folders_in(folder)
+        except FileError as error:
+            self._fail(folder, str(error))
+            return False
+        return True
 
     def _config(self, file: str) -> WrittenConfig | None:
         try:
@@ -174,11 +190,11 @@ class _Reader:
         except FileError as error:
             self._fail(file, str(error))
         except ConfigError as error:
-            self._unreadable.append(Unreadable(file, str(error), error.line, error.column))
+            self._unreadable[Unreadable(file, str(error), error.line, error.column)] = None
         return None
 
     def _fail(self, path: str, message: str) -> None:
-        self._unreadable.append(Unreadable(path, message))
+        self._unreadable[Unreadable(path, message)] = None
 
 
 def _is_model(folder: str) -> bool:
@@ -193,6 +209,17 @@ def _is_model(folder: str) -> bool:
         if any(each.startswith("model.") for each in (*files_in(version), *_quietly(version))):
             return True
     return False
+
+
+def _hides(file: str) -> bool:
+    """Whether a file is there, or may be: only its folder's word that it is not counts."""
+    try:
+        os.lstat(file)
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except OSError:
+        return True
+    return True
 
 
 def _numbers(folder: str) -> list[str]:

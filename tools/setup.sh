@@ -115,6 +115,8 @@ if [ "$profile" = test ]; then
   have make || need make
   have gcc || need gcc
   { have gcc && echo '#include <stdio.h>' | gcc -E - >/dev/null 2>&1; } || need libc6-dev
+  have git || need git
+  have patch || need patch
   have promtool || [ -x "$tools/promtool" ] || need prometheus
 fi
 if [ "$profile" = test ] && have apt-get && [ ! -d "$tools/nvidia" ] && [ ! -e /proc/driver/nvidia ]; then

@@ -19,6 +19,7 @@ from probe.facts.findings import Severity
 from probe.facts.repository import Unreadable
 from probe.surfaces import terminal
 from probe.surfaces.audits import AuditReport, FixedFile, as_annotations, as_text
+from testbed.tools import missing
 from tests.repositories import lay, mutants
 
 CLEAN = 'backend: "python"\ninstance_group [ { count: 1 kind: KIND_CPU } ]\n'
@@ -247,7 +248,7 @@ def test_a_preview_writes_nothing(tmp_path: Path) -> None:
 def test_a_preview_is_a_patch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, program: list[str]) -> None:
     """Without a last newline, with CRLF, tabs, blanks in a name, bytes of no encoding, an empty file."""
     if shutil.which(program[0]) is None:
-        pytest.skip(f"there is no {program[0]} here")
+        missing(f"{program[0]}: apt-get install {program[0]}")
     raws = {
         "plain": b'backend: "python"\n',
         "unended": b'backend: "python"',

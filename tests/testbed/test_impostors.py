@@ -61,7 +61,8 @@ def test_a_killed_stub_is_a_zombie_until_its_server_looks(server: ImpostorServer
     """Which keeps its name, and is gone once it is reaped; one that runs is not reaped."""
     looking = ProcessSource(PORT)
     one, other = server.start("m_0_0", MODEL), server.start("m_0_1", MODEL)
-    assert set(states(scanned(server, looking)).values()) == {ProcessState.SLEEPING}
+    asleep = {"m_0_0": ProcessState.SLEEPING, "m_0_1": ProcessState.SLEEPING}
+    until(lambda: states(scanned(server, looking)) == asleep)  # one that has just begun may be running still
     assert not server.reap(one)
     server.kill(one)
     until(lambda: states(scanned(server, looking))["m_0_0"] is ProcessState.ZOMBIE)

@@ -15,7 +15,7 @@ from probe.facts.nvml import Gpu
 from probe.facts.placement import EvidenceMode
 from probe.facts.processes import Process, ProcessId, Server
 from probe.ledgers.book import Book
-from probe.ledgers.evidence import family_pids, listed_pids
+from probe.ledgers.evidence import family_pids
 
 LIST_AT_MOST = 950
 """Processes that the driver lists of one GPU (``NV2080_CTRL_GPU_GET_PIDS_MAX_COUNT``): a full list may be cut."""
@@ -78,7 +78,7 @@ def strays_of(book: Book) -> dict[int, str]:
     if reading is None or server is None or good is None:
         return {}
     known = family_pids(reading) | {each.pid for each in book.families.members}
-    left = sorted(listed_pids(good) - known)
+    left = sorted(good.pids - known)
     asked = {each.id.pid: each for each in reading.asked}
     # What the last scan was asked of and did not find has ended since; before it, nobody was asked of the new ones.
     unasked = reading.observed.mono < good.observed.mono

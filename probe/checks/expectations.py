@@ -6,23 +6,17 @@ import msgspec
 
 from probe.checks import policies
 from probe.checks.observation import Observation
+from probe.facts.backends import CPU_ONLY, TWO_ON_CPU
 from probe.facts.models import InstanceKind, ModelConfig
-from probe.facts.placement import Expected
+from probe.facts.placement import DEVICE_PARAMETER, Expected
 from probe.ledgers.models import ModelRecord
 from probe.settings import Policy
 
 GPU_WITHOUT_KIND_GPU = frozenset(("tensorrtllm",))
 """Backends that take GPUs although their groups say KIND_CPU (tensorrtllm_backend, docs/llmapi.md)."""
 
-_CPU_ONLY = frozenset(("openvino",))
-"""Backends that refuse KIND_GPU; openvino's TARGET_DEVICE=GPU means another vendor's (``openvino.cc``)."""
-
 _MULTI_GPU = frozenset(("vllm", "tensorrtllm", "pytorch", "tensorflow"))
 """Backends whose KIND_MODEL groups choose GPUs themselves."""
-
-_TWO_ON_CPU = frozenset(("onnxruntime", "tensorflow"))
-
-OF_POLICY = {Policy.GPU: Expected.GPU, Policy.CPU: Expected.CPU, Policy.ANY: Expected.ANY}
 
 
 class Expectation(msgspec.Struct, frozen=True):
@@ -40,7 +34,7 @@ def expectation(seen: Observation, record: ModelRecord, config: ModelConfig) -> 
         return Expectation(Expected.ANY, "an ensemble runs where its steps run")
     default, said = seen.settings.placement.default, policies.entry(seen, config).device
     if (own := policies.own_device(config)) is not None:
-        policy, by = own, f"{policies.DEVICE}: {own.value} in its config.pbtxt"
+        policy, by = own, f"{DEVICE_PARAMETER}: {own.value} in its config.pbtxt"
     elif said is not None:
         policy, by = said, f"placement.models.{record.key.name}.device: {said.value}"
     elif default is Policy.AUTO and (gpus := policies.named_gpus(seen, config)) is not None:
@@ -49,13 +43,13 @@ def expectation(seen: Observation, record: ModelRecord, config: ModelConfig) -> 
     else:
         policy, by = default, named(default)
     if policy is not Policy.AUTO:
-        return Expectation(OF_POLICY[policy], by, indifferent=policy is Policy.ANY)
+        return Expectation(Expected(policy.value), by, indifferent=policy is Policy.ANY)
     return _automatic(seen, config)
 
 
 def _automatic(seen: Observation, config: ModelConfig) -> Expectation:
     given = seen.has_gpu
-    if config.backend in _CPU_ONLY:
+    if config.backend in CPU_ONLY:
         return Expectation(Expected.CPU, f"auto: the backend {config.backend} runs on the CPU")
     if not is_explicit(config):
         if given is None:
@@ -107,7 +101,7 @@ def is_fallback_count(config: ModelConfig) -> bool:
     Core, ``model_config_utils.cc``: count 2 for KIND_CPU groups of onnxruntime and tensorflow without one.
     """
     instances = [(group.kind, group.count) for group in config.groups]
-    return config.backend in _TWO_ON_CPU and not is_explicit(config) and instances == [(InstanceKind.CPU, 2)]
+    return config.backend in TWO_ON_CPU and not is_explicit(config) and instances == [(InstanceKind.CPU, 2)]
 
 
 def declared_on_gpu(config: ModelConfig) -> int:

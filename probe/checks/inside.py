@@ -11,21 +11,14 @@ from collections.abc import Iterable
 from probe.checks.expectations import resolved_to_cpu
 from probe.checks.observation import Observation
 from probe.checks.signs import Sign, Weight, reported, signs_of
+from probe.facts.backends import GPU_ONLY, OF_PLATFORM
 from probe.facts.findings import Claim, Subject, SubjectKind
 from probe.facts.models import InstanceKind, ModelConfig
 from probe.facts.placement import EvidenceMode, Observed, Verdict
 from probe.ledgers.models import ModelRecord
 
-_TRACKING = {
-    "onnxruntime": "onnxruntime",
-    "onnxruntime_onnx": "onnxruntime",
-    "tensorrt": "tensorrt",
-    "tensorrt_plan": "tensorrt",
-}
-"""Backends that count a model's memory where they are told to, by the names that configurations give them."""
-_GPU_ALONE = frozenset(("tensorrt", "tensorrt_plan", "tensorrtllm"))
-"""Backends whose engines are code for a GPU: whatever the CPU does beside, a model of theirs does not run there.  So
-TensorRT-LLM's tritonserver may but wait for workers of its own, and with MPI it spins while it does."""
+_TRACKING = frozenset(("onnxruntime", "tensorrt"))
+"""Backends that count a model's memory where they are told to."""
 _TRACKER = "triton-backend-memory-tracker"
 
 
@@ -40,7 +33,9 @@ def of_server(seen: Observation, record: ModelRecord, config: ModelConfig) -> Ob
     gpu, cpu = _most(signs, Verdict.GPU), _most(signs, Verdict.CPU)
     if gpu >= Weight.MEDIUM > cpu:
         return _found(Verdict.GPU, signs)
-    alone = _backend(config) in _GPU_ALONE
+    # Engines of these are code for a GPU: whatever the CPU does beside, a model of theirs does not run there.  So
+    # TensorRT-LLM's tritonserver may but wait for workers of its own, and with MPI it spins while it does.
+    alone = _known_as(config) in GPU_ONLY
     if gpu < Weight.MEDIUM <= cpu and (cpu >= Weight.STRONG or not gpu) and not alone:
         return _found(Verdict.CPU, signs)
     if not signs:
@@ -82,6 +77,11 @@ def _backend(config: ModelConfig) -> str:
     return config.backend or config.platform
 
 
+def _known_as(config: ModelConfig) -> str:
+    # Configurations may name a backend by its platform.
+    return OF_PLATFORM.get(_backend(config), _backend(config))
+
+
 def is_inside(seen: Observation, record: ModelRecord) -> bool:
     """Whether the model is one of those that :func:`of_server` speaks of."""
     config = record.config
@@ -91,9 +91,9 @@ def is_inside(seen: Observation, record: ModelRecord) -> bool:
 def _remedy(seen: Observation, config: ModelConfig) -> str:
     # What would let it be told where the model runs.
     ways = []
-    tracking, server, gap = _TRACKING.get(_backend(config)), seen.book.server.server, seen.gap
+    tracking, server, gap = _known_as(config), seen.book.server.server, seen.gap
     given = server.options("backend-config") if server is not None else ()
-    if tracking is not None and not any(_TRACKER in each for each in given):
+    if tracking in _TRACKING and not any(_TRACKER in each for each in given):
         ways.append(
             f"Start Triton with --backend-config={tracking},{_TRACKER}=true (from release 23.06 on): the statistics "
             "then tell the memory of each model; it excludes other profilers from the process."

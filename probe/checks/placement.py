@@ -19,7 +19,7 @@ from probe.checks.observation import Observation
 from probe.checks.verdicts import observed, words
 from probe.facts.findings import Claim, Subject, SubjectKind
 from probe.facts.models import InstanceKind, ModelConfig
-from probe.facts.placement import Expected, Observed, Verdict
+from probe.facts.placement import DEVICE_PARAMETER, Expected, Observed, Verdict
 from probe.ledgers.models import ModelRecord
 
 
@@ -53,7 +53,7 @@ def _mistakes(seen: Observation, record: ModelRecord, config: ModelConfig) -> It
         _subject(record),
         f"What its config.pbtxt says of its placement can not be obeyed: {said}.",
         f'Correct it in {config_file(seen, record)}, e.g. parameters {{ key: "{wrong[0].parameter}" value {{ '
-        f'string_value: "{"gpu" if wrong[0].parameter == policies.DEVICE else "GPU-…"}" }} }}; until then the '
+        f'string_value: "{"gpu" if wrong[0].parameter == DEVICE_PARAMETER else "GPU-…"}" }} }}; until then the '
         "probe's own settings (placement) hold.",
         record.config_at or seen.now,
         {each.parameter: each.value for each in wrong},

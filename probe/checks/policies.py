@@ -7,11 +7,9 @@ import msgspec
 from probe.checks.coverage import visible
 from probe.checks.observation import Observation
 from probe.facts.models import InstanceKind, ModelConfig
-from probe.facts.placement import gpus_named
+from probe.facts.placement import DEVICE_PARAMETER, GPUS_PARAMETER, gpus_named
 from probe.settings import Policy
 from probe.settings.schema import ModelPlacement
-
-DEVICE, GPUS = "triton_probe.device", "triton_probe.gpus"
 
 
 class Allowed(msgspec.Struct, frozen=True):
@@ -36,18 +34,22 @@ def entry(seen: Observation, config: ModelConfig) -> ModelPlacement:
 
 def own_device(config: ModelConfig) -> Policy | None:
     """Its own ``triton_probe.device``; None where it has none, or none that can be obeyed."""
-    value = _own(config, DEVICE).casefold()
+    value = _own(config, DEVICE_PARAMETER).casefold()
     return Policy(value) if value in list(Policy) else None
 
 
 def mistakes(config: ModelConfig) -> tuple[Mistake, ...]:
     """Parameters of its own that mean nothing; what the probe's file says is obeyed in their place."""
     found = []
-    if (value := _own(config, DEVICE)) and own_device(config) is None:
-        found.append(Mistake(DEVICE, value, f"one of {', '.join(Policy)}"))
-    if (value := _own(config, GPUS)) and not _own_gpus(config):
+    if (value := _own(config, DEVICE_PARAMETER)) and own_device(config) is None:
+        found.append(Mistake(DEVICE_PARAMETER, value, f"one of {', '.join(Policy)}"))
+    if (value := _own(config, GPUS_PARAMETER)) and not _own_gpus(config):
         found.append(
-            Mistake(GPUS, value, "UUIDs of GPUs as nvidia-smi -L prints them, with commas or spaces between")
+            Mistake(
+                GPUS_PARAMETER,
+                value,
+                "UUIDs of GPUs as nvidia-smi -L prints them, with commas or spaces between",
+            )
         )
     return tuple(found)
 
@@ -55,7 +57,7 @@ def mistakes(config: ModelConfig) -> tuple[Mistake, ...]:
 def named_gpus(seen: Observation, config: ModelConfig) -> Allowed | None:
     """The GPUs that somebody named for it."""
     if own := _own_gpus(config):
-        return Allowed(own, f"{GPUS} in its config.pbtxt")
+        return Allowed(own, f"{GPUS_PARAMETER} in its config.pbtxt")
     if listed := entry(seen, config).gpus:
         return Allowed(listed, f"placement.models.{config.key.name}.gpus")
     return None
@@ -99,4 +101,4 @@ def _own(config: ModelConfig, parameter: str) -> str:
 
 
 def _own_gpus(config: ModelConfig) -> tuple[str, ...]:
-    return gpus_named(_own(config, GPUS))
+    return gpus_named(_own(config, GPUS_PARAMETER))

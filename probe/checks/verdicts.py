@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from probe.checks import inside, outside, policies
 from probe.checks.expectations import (
-    OF_POLICY,
     Expectation,
     declared,
     expectation,
@@ -20,6 +19,7 @@ from probe.checks.observation import Observation
 from probe.facts.models import ModelConfig, ModelVersion
 from probe.facts.placement import Expected, Observed, Placement, Verdict
 from probe.ledgers.models import ModelRecord
+from probe.settings import Policy
 
 _DEPTH = 16
 
@@ -41,7 +41,7 @@ def placement_of(
         )
         return Placement(
             Verdict.UNKNOWN,
-            OF_POLICY.get(policy, Expected.ANY),
+            Expected.ANY if policy is Policy.AUTO else Expected(policy.value),
             None,
             None,
             (),

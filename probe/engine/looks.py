@@ -18,7 +18,6 @@ from probe.facts.processes import Exit
 from probe.facts.triton import Failure, TritonReading
 from probe.kits.errands import Errand, OutstandingError
 from probe.ledgers.book import Book, age
-from probe.ledgers.evidence import listed_pids
 
 SCAN_INTERVAL = 2.0
 """Seconds between scans of ``/proc`` at most: nothing tells an unprivileged process of a new stub."""
@@ -130,7 +129,7 @@ class Looks:
         began = self._desk.clock()
         # Of the last good look: while NVML fails, its pids must stay known for the next good one.
         good = self._desk.book.evidence.good
-        asked = listed_pids(good) if good is not None else frozenset()
+        asked = good.pids if good is not None else frozenset()
         kept = tuple(self._desk.book.families.members)
         try:
             reading = await self._scanner.run(

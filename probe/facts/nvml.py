@@ -125,3 +125,8 @@ class NvmlReading(msgspec.Struct, frozen=True):
     def began(self) -> Instant:
         """What happened before this moment is surely in it."""
         return self.asked or self.observed
+
+    @property
+    def pids(self) -> frozenset[int]:
+        """Every pid on any GPU."""
+        return frozenset(each.pid for gpu in self.gpus for each in gpu.processes or ())

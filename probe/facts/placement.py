@@ -7,6 +7,9 @@ import re
 
 import msgspec
 
+DEVICE_PARAMETER, GPUS_PARAMETER = "triton_probe.device", "triton_probe.gpus"
+"""Parameters of its ``config.pbtxt`` by which a model says where it belongs."""
+
 _UUID = re.compile(r"(?:GPU|MIG)-[0-9A-Za-z/-]+")
 
 

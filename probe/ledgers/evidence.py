@@ -85,11 +85,6 @@ def _unavailable(reading: NvmlReading) -> str:
     return f"NVML is not available here: {reading.detail or reading.state.value}."
 
 
-def listed_pids(reading: NvmlReading) -> frozenset[int]:
-    """Every pid on any GPU."""
-    return frozenset(each.pid for gpu in reading.gpus for each in gpu.processes or ())
-
-
 def family_pids(processes: ProcessReading | None) -> frozenset[int]:
     """Every pid of the watched Triton: the server, its stubs, and all below them."""
     if processes is None or processes.server is None or processes.server.process.gone:
@@ -119,7 +114,7 @@ def _measured(
         return Evidence(EvidenceMode.NO_NVML, "NVML answers and shows no GPU to this container.")
     if all(gpu.processes is None for gpu in reading.gpus):
         return Evidence(EvidenceMode.BLIND, "NVML gives no process list on any GPU here.")
-    listed, family = listed_pids(reading), family_pids(processes)
+    listed, family = reading.pids, family_pids(processes)
     initial = processes is not None and processes.initial_namespace
     # From the first pid namespace every process can be seen: who is not there has ended, and left memory behind.
     if strangers.pids and not (initial and listed & family):
@@ -164,7 +159,7 @@ def _why_blind(
 ) -> str:
     if not family:
         return "Triton's processes can not be seen from here, so no pid in a list can be matched."
-    lists = "other processes only" if listed_pids(reading) else "no process"
+    lists = "other processes only" if reading.pids else "no process"
     if shown_before:
         return (
             f"NVML lists {lists}, although it showed tritonserver before, which keeps its CUDA context until it "

@@ -31,7 +31,7 @@ class Strangers(msgspec.Struct, frozen=True):
         if before is None or processes is None or processes.observed.mono < before.observed.mono:
             return self
         here = {each.id.pid: each for each in (*processes.asked, *_family(processes))}
-        both = _listed(before) & _listed(reading)
+        both = before.pids & reading.pids
         strange = frozenset(pid for pid in both if self._strange(pid, here, processes, before))
         return Strangers(
             strange, looked_up=True, starts={pid: here[pid].id.start_ticks for pid in both if pid in here}
@@ -47,10 +47,6 @@ class Strangers(msgspec.Struct, frozen=True):
         if processes.began_after(process, before.observed):
             return True
         return self.starts.get(pid, process.id.start_ticks) != process.id.start_ticks
-
-
-def _listed(reading: NvmlReading) -> frozenset[int]:
-    return frozenset(each.pid for gpu in reading.gpus for each in gpu.processes or ())
 
 
 def _family(processes: ProcessReading) -> tuple[Process, ...]:

@@ -9,7 +9,7 @@ import pytest
 from probe.facts.models import InstanceKind
 from probe.facts.nvml import Gpu, NvmlState
 from probe.facts.placement import Evidence, EvidenceMode
-from probe.ledgers.evidence import EvidenceLedger, family_pids, listed_pids
+from probe.ledgers.evidence import EvidenceLedger, family_pids
 from probe.ledgers.strangers import Strangers
 from tests.worlds import GIB, SERVER_PID, World, gpu, process, python_model, server, serving, stub
 
@@ -100,7 +100,7 @@ def test_listed_pids_are_those_of_every_gpu() -> None:
     seen = World().looks(gpu(processes={1: 1}), gpu("GPU-b", {1: 1, 2: 1}), gpu("GPU-c"))
     reading = seen.book.evidence.good
     assert reading is not None
-    assert listed_pids(reading) == {1, 2}
+    assert reading.pids == {1, 2}
 
 
 # Foreign pids

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from probe.facts.backends import OF_PLATFORM
 from probe.facts.models import InstanceKind
 from probe.facts.repository import RepositoryModel
 
@@ -10,12 +11,6 @@ STUBS = frozenset(("python", "vllm"))
 
 CHOOSES_ITSELF = frozenset(("tensorrtllm", "vllm"))
 """Backends that take GPUs whatever the kind says (tensorrtllm_backend, docs/llmapi.md; vllm_backend, model.py)."""
-
-GPU_ONLY = frozenset(("tensorrt", "tensorrtllm", "vllm"))
-"""Backends that compute on GPUs (vLLM for CPUs is another build)."""
-
-CPU_ONLY = frozenset(("openvino",))
-"""Backends that refuse every other kind; its TARGET_DEVICE=GPU is another vendor's (``openvino.cc``)."""
 
 WITH_ACCELERATORS = frozenset(("onnxruntime", "tensorflow"))
 """Backends whose source reads ``optimization.execution_accelerators``."""
@@ -31,19 +26,6 @@ ORT_ACCELERATORS = {
 }
 """What ONNX Runtime's backend takes (``onnxruntime.cc``: anything else is "unknown Execution Accelerator")."""
 
-TWO_ON_CPU = frozenset(("onnxruntime", "tensorflow"))
-"""Backends of which a KIND_CPU group without a count gets two instances (core, ``SetDefaultInstanceCount``)."""
-
-OF_PLATFORM = {
-    "tensorrt_plan": "tensorrt",
-    "onnxruntime_onnx": "onnxruntime",
-    "pytorch_libtorch": "pytorch",
-    "libtorch": "pytorch",
-    "torch_aoti": "pytorch",
-    "tensorflow_graphdef": "tensorflow",
-    "tensorflow_savedmodel": "tensorflow",
-}
-"""Every platform of core (``constants.h``) but ensemble; ``libtorch`` and ``torch_aoti`` are later than 24.10."""
 _OF_FILE = {
     "model.savedmodel": "tensorflow",
     "model.graphdef": "tensorflow",

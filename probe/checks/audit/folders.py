@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from probe.checks.audit.backends import OF_PLATFORM, backend_of
+from probe.checks.audit.backends import backend_of
 from probe.checks.audit.terms import Terms, finding, instances
 from probe.facts.audits import RULES, AuditFinding
+from probe.facts.backends import OF_PLATFORM
 from probe.facts.findings import Severity
 from probe.facts.repository import Deployment, RepositoryModel
 from probe.kits.words import quoted

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from probe.checks.audit.backends import CHOOSES_ITSELF, CPU_ONLY, GPU_ONLY, TWO_ON_CPU, backend_of
+from probe.checks.audit.backends import CHOOSES_ITSELF, backend_of
 from probe.checks.audit.terms import Terms, Wish, finding, wish
 from probe.facts.audits import AuditFinding
+from probe.facts.backends import CPU_ONLY, GPU_ONLY, TWO_ON_CPU
 from probe.facts.models import InstanceKind
 from probe.facts.placement import Expected
 from probe.facts.repository import RepositoryModel, WrittenGroup

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from probe.checks.audit.backends import (
-    CPU_ONLY,
     ORT_ACCELERATORS,
     WITH_ACCELERATORS,
     WITHOUT_ACCELERATORS,
@@ -14,6 +13,7 @@ from probe.checks.audit.backends import (
 from probe.checks.audit.placement import group_line
 from probe.checks.audit.terms import Terms, finding
 from probe.facts.audits import AuditFinding
+from probe.facts.backends import CPU_ONLY
 from probe.facts.models import InstanceKind
 from probe.facts.repository import RepositoryModel, WrittenAccelerator, WrittenGroup
 

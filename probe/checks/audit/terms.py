@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import msgspec
 
-from probe.checks.audit.backends import CPU_ONLY, GPU_ONLY, TWO_ON_CPU, WITH_ACCELERATORS, backend_of
+from probe.checks.audit.backends import WITH_ACCELERATORS, backend_of
 from probe.facts.audits import RULES, AuditFinding
+from probe.facts.backends import CPU_ONLY, GPU_ONLY, TWO_ON_CPU
 from probe.facts.findings import Severity
 from probe.facts.models import InstanceKind
-from probe.facts.placement import Expected, gpus_named
+from probe.facts.placement import DEVICE_PARAMETER, GPUS_PARAMETER, Expected, gpus_named
 from probe.facts.repository import RepositoryModel, WrittenGroup
 from probe.settings import Policy, Settings
 
@@ -48,9 +49,6 @@ class Wish(msgspec.Struct, frozen=True):
         return self.firm and self.expected is Expected.ANY
 
 
-_OF_POLICY = {Policy.GPU: Expected.GPU, Policy.CPU: Expected.CPU, Policy.ANY: Expected.ANY}
-
-
 def wish(model: RepositoryModel, terms: Terms) -> Wish:
     """Where it is wanted, with the daemon's precedence: its own parameter, its entry, the default.
 
@@ -59,22 +57,22 @@ def wish(model: RepositoryModel, terms: Terms) -> Wish:
     """
     if model.said.ensemble:
         return Wish(Expected.ANY, "an ensemble runs where its steps run")
-    word = _own(model, "triton_probe.device").strip().casefold()
+    word = _own(model, DEVICE_PARAMETER).strip().casefold()
     placement = terms.settings.placement
     entry = placement.models.get(model.name)
     if word in [each.value for each in Policy]:
-        policy, by = Policy(word), f"its parameter triton_probe.device: {word}"
+        policy, by = Policy(word), f"its parameter {DEVICE_PARAMETER}: {word}"
     elif entry is not None and entry.device is not None:
         policy, by = entry.device, f"placement.models.{model.name}.device: {entry.device.value}"
-    elif placement.default is Policy.AUTO and gpus_named(_own(model, "triton_probe.gpus")):
-        return Wish(Expected.GPU, "its parameter triton_probe.gpus", firm=True)
+    elif placement.default is Policy.AUTO and gpus_named(_own(model, GPUS_PARAMETER)):
+        return Wish(Expected.GPU, f"its parameter {GPUS_PARAMETER}", firm=True)
     elif placement.default is Policy.AUTO and entry is not None and entry.gpus:
         return Wish(Expected.GPU, f"placement.models.{model.name}.gpus", firm=True)
     else:
         policy = placement.default
         by = terms.device_by or f"placement.default: {policy.value}"
     if policy is not Policy.AUTO:
-        return Wish(_OF_POLICY[policy], by, firm=True)
+        return Wish(Expected(policy.value), by, firm=True)
     return _automatic(model)
 
 

@@ -75,8 +75,20 @@ class ProcessEye(Protocol):
 class ContainerEye(Protocol):
     """Reads Triton's container; blocking."""
 
-    def look(self, pid: int | None) -> ContainerReading:
-        """One look at the container of this pid."""
+    def look(self, pid: int | None, suspects: frozenset[str] = frozenset()) -> ContainerReading:
+        """One look at the container of this pid; of these files in ``/dev/shm``, who maps them."""
+        ...
+
+
+class ContainerEventEye(Protocol):
+    """Is told by the kernel of what happens to Triton's container."""
+
+    def watch(self, process: ProcessId | None) -> None:
+        """Watch the container of this process from now on, or none."""
+        ...
+
+    def close(self) -> None:
+        """Let go of all."""
         ...
 
 

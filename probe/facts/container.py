@@ -18,8 +18,10 @@ class MemoryUse(msgspec.Struct, frozen=True):
     """Memory of the container in bytes.
 
     ``limit`` is the smallest on the way to the root; ``working_set_bytes`` is use less inactive file
-    cache, as the kubelet counts it; ``oom_kills`` counts since the cgroup was made, and was read at
-    ``oom_kills_path``, as Triton's container calls it.
+    cache, as the kubelet counts it; ``shmem_bytes`` is what of it lies in tmpfs files, ``/dev/shm`` among them.
+    ``oom_kills`` counts since the cgroup was made, and was read at ``oom_kills_path``, as Triton's container
+    calls it; ``oom_group_kills`` counts how often the whole cgroup was killed at once (version 2), and
+    ``oom_group`` says whether it would be (``memory.oom.group``).
     """
 
     limit: Limit | None = None
@@ -28,30 +30,75 @@ class MemoryUse(msgspec.Struct, frozen=True):
     peak_bytes: int | None = None
     oom_kills: int | None = None
     stall_seconds: float | None = None
+    """Seconds that some task of the container waited for memory (PSI ``some``)."""
     oom_kills_path: str = ""
+    shmem_bytes: int | None = None
+    oom_group_kills: int | None = None
+    oom_group: bool | None = None
 
 
 class CpuUse(msgspec.Struct, frozen=True):
-    """CPU of the container: ``limit`` in cores, the rest in seconds since the cgroup was made."""
+    """CPU of the container: ``limit`` in cores, times in seconds since the cgroup was made.
+
+    ``periods`` and ``throttled_periods`` count periods of the limit, and those in which it held the container
+    back.  ``weight`` is the relative share as version 2 counts it (1 to 10000; version 1's shares are converted
+    as the container runtimes do): the kubelet sets it from the CPU request, 1 where there is none.
+    """
 
     limit: Limit | None = None
     used_seconds: float | None = None
     throttled_seconds: float | None = None
+    periods: int | None = None
+    throttled_periods: int | None = None
+    weight: int | None = None
+    stall_seconds: float | None = None
+    """Seconds that some task of the container waited for a CPU (PSI ``some``)."""
 
 
 class PidsUse(msgspec.Struct, frozen=True):
-    """Processes and threads of the container against its limit."""
+    """Processes and threads of the container against its limit; ``refused`` forks since the cgroup was made."""
 
     limit: Limit | None = None
     used: int | None = None
+    refused: int | None = None
+
+
+class ShmFile(msgspec.Struct, frozen=True):
+    """A file in ``/dev/shm``: what it holds (its blocks, not its length), in bytes, and when it was last written.
+
+    ``modified`` is in seconds since the Unix epoch.
+    """
+
+    name: str
+    held_bytes: int
+    modified: float
 
 
 class ShmUse(msgspec.Struct, frozen=True):
-    """The file system at Triton's ``/dev/shm``."""
+    """The file system at Triton's ``/dev/shm``.
+
+    ``files`` are the regular files at its top, None where they can not be listed; ``cut`` where there are too
+    many to list all.  Of the names that the caller asked about, ``mapped`` are those that a process maps or has
+    open, and ``unmapped`` those that surely none does; of the others it could not be told.
+    """
 
     size_bytes: int
     used_bytes: int
     inodes_free: int | None = None
+    inodes_total: int | None = None
+    files: tuple[ShmFile, ...] | None = None
+    cut: bool = False
+    mapped: frozenset[str] = frozenset()
+    unmapped: frozenset[str] = frozenset()
+
+
+class OomCounts(msgspec.Struct, frozen=True):
+    """The container's counts of OOM kills at the moment when the kernel told that they changed."""
+
+    observed: Instant
+    path: str
+    kills: int
+    group_kills: int | None = None
 
 
 class ContainerReading(msgspec.Struct, frozen=True):

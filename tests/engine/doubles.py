@@ -314,7 +314,7 @@ class ContainerDouble:
     def __init__(self, stage: Stage) -> None:
         self._stage = stage
 
-    def look(self, pid: int | None) -> ContainerReading:
+    def look(self, pid: int | None, suspects: frozenset[str] = frozenset()) -> ContainerReading:  # noqa: ARG002
         """One look."""
         self._stage.met("container")
         self._stage.asked_container.append(pid)

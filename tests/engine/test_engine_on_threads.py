@@ -53,7 +53,7 @@ class BlockingContainer(ContainerDouble):
         super().__init__(stage)
         self._released = released
 
-    def look(self, pid: int | None) -> ContainerReading:
+    def look(self, pid: int | None, suspects: frozenset[str] = frozenset()) -> ContainerReading:  # noqa: ARG002
         """Block."""
         self._released.wait()
         return super().look(pid)

@@ -107,7 +107,9 @@ def test_unix_sockets_serve_and_fail_as_ports_do(
     secure = daemon(server, settings=tls, arguments=("--grpc", grpc, *rest))
     absent = daemon(server, arguments=("--grpc", f"unix:{sockets / 'absent'}", *rest))
     right.wait_code("/readyz", OPEN)
-    right.wait_until("all three sockets to answer", lambda: right.status().probe.sources["triton"].error is None)
+    right.wait_until(
+        "all three sockets to answer", lambda: right.status().probe.sources["triton"].error is None
+    )
     assert secure.wait_finding("TlsMismatch").action == "CHECK_CONFIG"
     assert not reasons(secure) & DOWN
     starting = absent.wait_finding("TritonStarting")

@@ -29,7 +29,7 @@ class ContainerSource:
         self._proc = os.fsencode(proc)
         self._own_shm = own_shm
 
-    def look(self, pid: int | None) -> ContainerReading:
+    def look(self, pid: int | None, suspects: frozenset[str] = frozenset()) -> ContainerReading:  # noqa: ARG002
         """What can be read of the container of this process, at this moment; never raises.
 
         Blocks for as long as the kernel takes (below a millisecond).  Without a pid, or where the process

@@ -19,7 +19,7 @@ import msgspec
 from probe.checks import roster
 from probe.checks.observation import Observation, Staleness
 from probe.facts.canaries import CanaryOrder, CanaryOrigin, CanaryOutcome, CanaryResult
-from probe.facts.container import ContainerReading
+from probe.facts.container import ContainerReading, OomCounts
 from probe.facts.findings import Claim
 from probe.facts.instants import Instant
 from probe.facts.models import (
@@ -376,6 +376,10 @@ class World(msgspec.Struct, frozen=True):
         """NVML is looked at and shows these GPUs; ``state`` and the like describe a failure."""
         told = {"state": NvmlState.OK, "gpus": gpus, "driver_version": "570.86", **reading}
         return self._after(self.book.with_nvml(NvmlReading(self.now, **told), patience))
+
+    def oom(self, kills: int, *, path: str = "/c/memory.events", groups: int | None = None) -> World:
+        """The kernel tells that the container's count of OOM kills is this now, and of whole-container kills."""
+        return self._after(self.book.with_oom(OomCounts(self.now, path, kills, groups)))
 
     def xid(self, code: int, uuid: str = "GPU-a", *instance: int) -> World:
         """The driver reports an Xid; ``instance``: ids of the MIG instance that it was on."""

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 import msgspec
 
 from probe.facts.canaries import CanaryOrder, CanaryOutcome, CanaryResult
-from probe.facts.container import ContainerReading
+from probe.facts.container import ContainerReading, OomCounts
 from probe.facts.instants import Instant
 from probe.facts.models import ModelVersion
 from probe.facts.nvml import NvmlReading, Xid
@@ -24,7 +24,7 @@ from probe.ledgers.gpu_records import Clients
 from probe.ledgers.gpus import GpusLedger
 from probe.ledgers.growth import GrowthLedger
 from probe.ledgers.hurts import incidents
-from probe.ledgers.kills import KillsLedger
+from probe.ledgers.kills import Count, KillsLedger
 from probe.ledgers.models import ModelsLedger
 from probe.ledgers.orphans import OrphansLedger
 from probe.ledgers.server import ServerLedger
@@ -194,6 +194,11 @@ class Book(msgspec.Struct, frozen=True):
         """After a look at the container; its count of OOM kills may explain exits."""
         kills, told = self.kills.with_reading(reading)
         return msgspec.structs.replace(self, container=reading)._explained(kills, told)  # noqa: SLF001
+
+    def with_oom(self, counts: OomCounts) -> Book:
+        """After the kernel told that Triton's container lost a process for want of memory."""
+        kills, told = self.kills.with_count(Count(counts.observed, counts.path, counts.kills))
+        return msgspec.structs.replace(self, kills=kills)._explained(kills, told)  # noqa: SLF001
 
     def _turned(self, server: ServerLedger) -> Book:
         # A new epoch drops every verdict about the old server; counters go on.

@@ -88,7 +88,12 @@ class KillsLedger(msgspec.Struct, frozen=True):
         """
         if reading.memory.oom_kills is None:
             return self, ()
-        count = Count(reading.observed, reading.memory.oom_kills_path, reading.memory.oom_kills)
+        return self.with_count(
+            Count(reading.observed, reading.memory.oom_kills_path, reading.memory.oom_kills)
+        )
+
+    def with_count(self, count: Count) -> tuple[KillsLedger, tuple[Exit, ...]]:
+        """After the count was read; the exits of which it tells come back with what it tells."""
         last = self.last
         if last is not None and count.observed.mono <= last.observed.mono:
             return self, ()

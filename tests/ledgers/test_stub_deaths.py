@@ -5,6 +5,7 @@ from __future__ import annotations
 import msgspec
 import pytest
 
+from probe.facts.container import MemoryUse
 from probe.facts.models import InstanceKind, ModelState
 from probe.facts.processes import ExitCause, ProcessId, ProcessState, Stub
 from probe.ledgers.stubs import StubsLedger
@@ -620,3 +621,14 @@ def test_an_answer_of_another_instance_does_not_end_a_death() -> None:
     zombie = stub(100, "m_0_0", state=ProcessState.ZOMBIE)
     seen = settled(seen.with_stub(zombie, stub(200, "m_0_0"), stub(201, "m_0_1")))
     assert dead(settled(seen.with_row(row("m", success=3)))) == ["m_0_0"]
+
+
+def test_the_kernels_own_word_of_an_oom_kill_explains_the_death() -> None:
+    """No look at the container has to come after it: the changed count was told with the kill."""
+    seen = serving(python_model("m")).contained(
+        memory=MemoryUse(oom_kills=0, oom_kills_path="/c/memory.events")
+    )
+    seen = seen.oom(1).exits("m_0_0", signal=9)
+    (death,) = seen.book.stubs.dead
+    assert death.exit.oom is not None
+    assert death.exit.oom_killed

@@ -19,6 +19,7 @@ from probe.sandbox.tritonserver import TritonServer
 from probe.sandbox.wheel import TritonInstallation, installed_triton
 from testbed.scripted.server import ScriptedTriton
 from testbed.tools import MISSING, missing
+from tests import second_tries
 from tests.goldens import pytest_addoption
 
 __all__ = ["pytest_addoption"]
@@ -134,10 +135,16 @@ def pytest_configure() -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark what starts the real server, so that ``-m "not triton"`` leaves it out."""
+    """Mark what starts the real server, so that ``-m "not triton"`` leaves it out; allow second tries."""
+    second_tries.allow(items)
     for item in items:
         if "triton_installation" in getattr(item, "fixturenames", ()):
             item.add_marker(pytest.mark.triton)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Tell what failed at first."""
+    second_tries.tell(terminalreporter)
 
 
 @pytest.hookimpl(wrapper=True)

@@ -17,6 +17,7 @@ from probe.facts.container import ContainerReading
 from probe.facts.findings import Claim
 from probe.ledgers import windows
 from probe.ledgers.book import Book
+from probe.ledgers.strain import unreclaimable
 from probe.settings import Settings
 from probe.sources.container.source import ContainerSource
 from testbed.tools import until
@@ -99,26 +100,24 @@ class Watch:
 def test_a_busy_process_below_its_quota_is_throttled_and_an_idle_one_is_not(
     made_cgroup: Callable[[bytes], Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A fifth of a core for a process that wants one; the window is shortened, the kernel's counters are real."""
+    """A fiftieth of a core, which it gets on a busy machine too; the window is shortened, the counters are real."""
     monkeypatch.setattr(windows, "SECONDS", 2.0)
     directory = made_cgroup(b"cpu")
-    if (directory / "cpu.max").exists():
-        (directory / "cpu.max").write_text("2000 10000")
-    else:
-        (directory / "cpu.cfs_period_us").write_text("10000")
-        (directory / "cpu.cfs_quota_us").write_text("2000")
     watch = Watch()
-    with running(directory, BUSY) as pid:
-        watch.look(pid)
-        assert watch.reasons() == []
-        until(lambda: watch.look(pid) and watch.reasons(), seconds=30)
-        (claim,) = watch.claims()
+    with running(directory, WAITING) as idle:
+        with running(directory, BUSY) as busy:
+            if (directory / "cpu.max").exists():
+                (directory / "cpu.max").write_text("2000 100000")
+            else:
+                (directory / "cpu.cfs_quota_us").write_text("2000")
+            watch.look(busy)
+            assert watch.reasons() == []
+            until(lambda: watch.look(busy) and watch.reasons(), seconds=30)
+            (claim,) = watch.claims()
+        until(lambda: watch.look(idle) and not watch.reasons(), seconds=30)
     assert claim.reason == "CpuThrottled"
-    assert claim.evidence["limit_cores"] == 0.2
-    assert float(str(claim.evidence["throttled_share"])) > 0.5
-    assert "resources: {limits: {cpu: " in claim.remedy
-    with running(directory, WAITING) as pid:
-        until(lambda: watch.look(pid) and not watch.reasons(), seconds=30)
+    assert claim.evidence["limit_cores"] == 0.02
+    assert "from 20m to 100m: resources: {limits: {cpu: 100m}}" in claim.remedy
 
 
 def test_a_limit_on_processes_that_threads_used_up_is_told_from_one_look(
@@ -151,10 +150,12 @@ def test_file_cache_up_to_the_limit_is_no_pressure_and_memory_is(
     watch = Watch()
     with running(directory, READING.format(path=str(file))) as pid:
         # The kernel brings the parts of its account up to date within seconds.
-        until(lambda: (watch.look(pid).memory.working_set_bytes or 0) > 0.9 * 128 * MIB)
+        until(lambda: (unreclaimable(watch.look(pid)) or 0) in range(1, 40 * MIB))
         assert watch.reasons() == []
+        assert watch.reading.memory.used_bytes is not None
+        assert watch.reading.memory.used_bytes > 0.9 * 128 * MIB
     watch = Watch()
-    with running(directory, GREEDY.format(size=112 * MIB)) as pid:
+    with running(directory, GREEDY.format(size=117 * MIB)) as pid:
         until(lambda: watch.look(pid) and watch.reasons())
     (claim,) = watch.claims()
     assert claim.reason == "MemoryPressure"

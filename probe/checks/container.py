@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from probe.checks.resources import HEADROOM, quantity, rounded_up, size
 from probe.facts.container import ContainerReading, Limit
 from probe.facts.findings import CONTAINER, Claim, Scalar
+from probe.facts.qos import requested_memory
 
 _NODES_OWN = re.compile(r"(.*-)?kubepods(-besteffort|-burstable)?(\.slice)?|besteffort|burstable")
 """cgroups in which the kubelet keeps all pods: their limit is the node's, not the container's."""
@@ -60,6 +61,8 @@ def _memory_unlimited(container: ContainerReading, limit: Limit, why: str) -> Cl
     reach = f"all {size(node)} of the node's memory" if node is not None else "all memory of the node"
     used = memory.working_set_bytes if memory.working_set_bytes is not None else memory.used_bytes
     now = f"; it holds {size(used)} now" if used is not None else ""
+    requested = requested_memory(container)
+    asked = f"; about {size(requested)} are requested" if requested is not None else ""
     suggested = suggested_limit(container)
     if suggested is None:
         remedy = (
@@ -76,12 +79,13 @@ def _memory_unlimited(container: ContainerReading, limit: Limit, why: str) -> Cl
         "working_set_bytes": memory.working_set_bytes,
         "peak_bytes": memory.peak_bytes,
         "node_memory_bytes": node,
+        "requested_bytes_estimate": requested,
         "suggested_limit_bytes": suggested[0] if suggested is not None else None,
     }
     return Claim(
         reason="MemoryUnlimited",
         subject=CONTAINER,
-        message=f"Triton's container {why}: it can take {reach}{now}.",
+        message=f"Triton's container {why}: it can take {reach}{now}{asked}.",
         remedy=remedy,
         observed=container.observed,
         evidence={name: value for name, value in seen.items() if value is not None},

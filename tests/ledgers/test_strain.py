@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from probe.facts.container import ContainerReading, CpuUse, Limit, MemoryUse, PidsUse
 from probe.ledgers.strain import PERIODS, REFUSED_FOR, StrainLedger
 from probe.ledgers.windows import FORGOTTEN
-from tests.worlds import at
+from tests.worlds import at, python_model, server, serving
 
 LIMIT = Limit(1000.0, "/c/limit")
 CORES = Limit(2.0, "/c/cpu.max")
@@ -257,6 +257,16 @@ def test_another_container_s_count_is_no_refusal() -> None:
     missing = ledger.with_reading(pids(5, None))
     assert missing.refusals == ledger.refusals
     assert missing.with_reading(pids(10, 8)).refused_lately(at(11)) is not None
+
+
+# Whose container
+
+
+def test_a_new_tritonserver_begins_with_nothing() -> None:
+    """Its container may be another one."""
+    seen = serving(python_model("m")).contained(pids=PidsUse(LIMIT, 95, 3))
+    assert seen.book.strain != StrainLedger()
+    assert seen.having(server=server(pid=6)).scans().book.strain == StrainLedger()
 
 
 # Whatever comes

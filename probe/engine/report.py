@@ -13,6 +13,7 @@ from probe.facts.container import ContainerReading, Limit
 from probe.facts.findings import Finding, Severity
 from probe.facts.models import ModelState
 from probe.facts.nvml import Gpu
+from probe.facts.qos import qos_of
 from probe.facts.releases import semantics
 from probe.facts.status import (
     CanaryStatus,
@@ -192,7 +193,7 @@ def container(reading: ContainerReading | None) -> ContainerStatus:
     memory, cpu, pids, shm = reading.memory, reading.cpu, reading.pids, reading.shm
     return ContainerStatus(
         cgroup=reading.cgroup,
-        qos=_qos(reading.oom_score_adj),
+        qos=qos_of(reading),
         memory=ContainerMemoryStatus(
             limited=_limited(memory.limit),
             limit_bytes=_whole(memory.limit),
@@ -201,32 +202,29 @@ def container(reading: ContainerReading | None) -> ContainerStatus:
             peak_bytes=memory.peak_bytes,
             oom_kills=memory.oom_kills,
             stall_seconds=memory.stall_seconds,
+            shmem_bytes=memory.shmem_bytes,
+            active_file_bytes=memory.active_file_bytes,
+            oom_group=memory.oom_group,
+            oom_group_kills=memory.oom_group_kills,
         ),
         cpu=ContainerCpuStatus(
             limited=_limited(cpu.limit),
             limit_cores=cpu.limit.value if cpu.limit is not None else None,
             used_seconds=cpu.used_seconds,
             throttled_seconds=cpu.throttled_seconds,
+            periods=cpu.periods,
+            throttled_periods=cpu.throttled_periods,
+            weight=cpu.weight,
+            stall_seconds=cpu.stall_seconds,
         ),
-        pids=ContainerPidsStatus(limited=_limited(pids.limit), limit=_whole(pids.limit), used=pids.used),
+        pids=ContainerPidsStatus(
+            limited=_limited(pids.limit), limit=_whole(pids.limit), used=pids.used, refused=pids.refused
+        ),
         shm=ContainerShmStatus(
             size_bytes=shm.size_bytes if shm is not None else None,
             used_bytes=shm.used_bytes if shm is not None else None,
         ),
     )
-
-
-def _qos(oom_score_adj: int | None) -> str | None:
-    # The kubelet writes the class into oom_score_adj (kubernetes, pkg/kubelet/qos/policy.go).
-    match oom_score_adj:
-        case 1000:
-            return "BestEffort"
-        case -997:
-            return "Guaranteed"
-        case int(value) if 2 <= value <= 999:  # noqa: PLR2004
-            return "Burstable"
-        case _:
-            return None
 
 
 def _limited(limit: Limit | None) -> bool | None:

@@ -311,7 +311,6 @@ _ALL = (
         "Triton runs with `resources: {}`: the first to be killed under memory pressure.",
         _WARNING,
         Action.CHECK_CONFIG,
-        judged=False,
     ),
     Reason(
         "MemoryUnlimited",
@@ -324,28 +323,24 @@ _ALL = (
         "Triton's container has no CPU limit.",
         _INFO,
         Action.NONE,
-        judged=False,
     ),
     Reason(
         "MemoryPressure",
         "Triton's container is near its own memory limit.",
         _WARNING,
         Action.CHECK_CONFIG,
-        judged=False,
     ),
     Reason(
         "CpuThrottled",
         "Triton's container is throttled by its own CPU limit.",
         _WARNING,
         Action.CHECK_CONFIG,
-        judged=False,
     ),
     Reason(
         "PidsPressure",
         "Triton's container is near its own limit of processes and threads.",
         _WARNING,
         Action.CHECK_CONFIG,
-        judged=False,
     ),
     Reason(
         "OomKilled",

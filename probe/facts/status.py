@@ -137,23 +137,32 @@ class ContainerMemoryStatus(msgspec.Struct, frozen=True):
     peak_bytes: int | None = None
     oom_kills: int | None = None
     stall_seconds: float | None = None
+    shmem_bytes: int | None = None
+    active_file_bytes: int | None = None
+    oom_group: bool | None = None
+    oom_group_kills: int | None = None
 
 
 class ContainerCpuStatus(msgspec.Struct, frozen=True):
-    """CPU in cores and seconds."""
+    """CPU in cores and seconds; ``weight`` as cgroup version 2 counts it."""
 
     limited: bool | None = None
     limit_cores: float | None = None
     used_seconds: float | None = None
     throttled_seconds: float | None = None
+    periods: int | None = None
+    throttled_periods: int | None = None
+    weight: int | None = None
+    stall_seconds: float | None = None
 
 
 class ContainerPidsStatus(msgspec.Struct, frozen=True):
-    """Processes and threads."""
+    """Processes and threads, and how many of them a limit ``refused``."""
 
     limited: bool | None = None
     limit: int | None = None
     used: int | None = None
+    refused: int | None = None
 
 
 class ContainerShmStatus(msgspec.Struct, frozen=True):

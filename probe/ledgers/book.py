@@ -28,6 +28,7 @@ from probe.ledgers.kills import Count, KillsLedger
 from probe.ledgers.models import ModelsLedger
 from probe.ledgers.orphans import OrphansLedger
 from probe.ledgers.server import ServerLedger
+from probe.ledgers.strain import StrainLedger
 from probe.ledgers.stretches import is_inside, stretch_of
 from probe.ledgers.stubs import StubsLedger
 from probe.ledgers.workers import WorkersLedger
@@ -52,6 +53,7 @@ class Book(msgspec.Struct, frozen=True):
     exertion: ExertionLedger = ExertionLedger()
     processes: ProcessReading | None = None
     container: ContainerReading | None = None
+    strain: StrainLedger = StrainLedger()
 
     def with_processes(self, reading: ProcessReading) -> Book:
         """After a scan of processes."""
@@ -193,7 +195,8 @@ class Book(msgspec.Struct, frozen=True):
     def with_container(self, reading: ContainerReading) -> Book:
         """After a look at the container; its count of OOM kills may explain exits."""
         kills, told = self.kills.with_reading(reading)
-        return msgspec.structs.replace(self, container=reading)._explained(kills, told)  # noqa: SLF001
+        after = msgspec.structs.replace(self, container=reading, strain=self.strain.with_reading(reading))
+        return after._explained(kills, told)  # noqa: SLF001
 
     def with_oom(self, counts: OomCounts) -> Book:
         """After the kernel told that Triton's container lost a process for want of memory."""
@@ -218,6 +221,7 @@ class Book(msgspec.Struct, frozen=True):
             exertion=ExertionLedger(),
             gpus=self.gpus.forgotten(),
             container=None,
+            strain=StrainLedger(),
         )
 
 

@@ -214,15 +214,30 @@ def test_no_limit_is_another_thing_than_an_unknown_one() -> None:
     reading = ContainerReading(
         at(0),
         cgroup=1,
-        memory=MemoryUse(Limit(None, "memory.max"), used_bytes=5, oom_kills=1, stall_seconds=0.5),
-        cpu=CpuUse(Limit(1.5, "cpu.max"), used_seconds=9.0),
-        pids=PidsUse(Limit(100.0, "pids.max"), used=7),
+        memory=MemoryUse(
+            Limit(None, "memory.max"),
+            used_bytes=5,
+            oom_kills=1,
+            stall_seconds=0.5,
+            shmem_bytes=3,
+            oom_group=False,
+        ),
+        cpu=CpuUse(Limit(1.5, "cpu.max"), used_seconds=9.0, periods=6, throttled_periods=2, weight=4),
+        pids=PidsUse(Limit(100.0, "pids.max"), used=7, refused=2),
         shm=ShmUse(64 * MIB, MIB),
     )
     told = report.container(reading)
     assert (told.memory.limited, told.memory.limit_bytes, told.memory.used_bytes) == (False, None, 5)
     assert (told.cpu.limited, told.cpu.limit_cores, told.cpu.throttled_seconds) == (True, 1.5, None)
     assert (told.pids.limited, told.pids.limit, told.pids.used) == (True, 100, 7)
+    assert (told.memory.shmem_bytes, told.memory.oom_group, told.memory.oom_group_kills) == (3, False, None)
+    assert (told.cpu.periods, told.cpu.throttled_periods, told.cpu.weight, told.cpu.stall_seconds) == (
+        6,
+        2,
+        4,
+        None,
+    )
+    assert told.pids.refused == 2
     assert told.shm == ContainerShmStatus(64 * MIB, MIB, None)
 
 
@@ -242,3 +257,9 @@ def test_no_limit_is_another_thing_than_an_unknown_one() -> None:
 def test_the_pod_s_class_is_read_from_the_oom_score(oom_score_adj: int | None, qos: str | None) -> None:
     """As the kubelet writes it; 0 is what a process outside Kubernetes has."""
     assert report.container(ContainerReading(at(0), oom_score_adj=oom_score_adj)).qos == qos
+
+
+def test_a_class_that_witnesses_contradict_is_not_told() -> None:
+    """Docker's --oom-score-adj makes no BestEffort pod of a container with a share of the CPUs."""
+    reading = ContainerReading(at(0), oom_score_adj=1000, cpu=CpuUse(weight=100))
+    assert report.container(reading).qos is None

@@ -41,6 +41,7 @@ V2_READ = (
         oom_kills=2,
         stall_seconds=2.5,
         oom_kills_path="/sys/fs/cgroup/memory.events",
+        active_file_bytes=9,
     ),
     CpuUse(Limit(1.5, "/sys/fs/cgroup/cpu.max"), 61.0, 0.5),
     PidsUse(Limit(1024, "/sys/fs/cgroup/pids.max"), 77),
@@ -54,7 +55,7 @@ V1_FILES = {
     "memory/memory.limit_in_bytes": "8589934592",
     "memory/memory.usage_in_bytes": "3221225472",
     "memory/memory.max_usage_in_bytes": "4294967296",
-    "memory/memory.stat": "inactive_file 5\ntotal_inactive_file 1073741824\n",
+    "memory/memory.stat": "inactive_file 5\ntotal_inactive_file 1073741824\ntotal_active_file 9\n",
     "memory/memory.oom_control": "oom_kill_disable 0\nunder_oom 0\noom_kill 2\n",
     "cpu,cpuacct/cpu.cfs_quota_us": "150000",
     "cpu,cpuacct/cpu.cfs_period_us": "100000",
@@ -152,7 +153,9 @@ def test_a_v1_container_is_read_in_the_mount_of_each_controller(tree: Tree) -> N
     assert reading.path == "/kubepods/pod1/c1"
     limit = Limit(8 * GIB, "/sys/fs/cgroup/memory/memory.limit_in_bytes")
     at = "/sys/fs/cgroup/memory/memory.oom_control"
-    assert reading.memory == MemoryUse(limit, 3 * GIB, 2 * GIB, 4 * GIB, oom_kills=2, oom_kills_path=at)
+    assert reading.memory == MemoryUse(
+        limit, 3 * GIB, 2 * GIB, 4 * GIB, oom_kills=2, oom_kills_path=at, active_file_bytes=9
+    )
     assert reading.cpu == CpuUse(Limit(1.5, "/sys/fs/cgroup/cpu,cpuacct/cpu.cfs_quota_us"), 61.0, 0.5)
     assert reading.pids == PidsUse(Limit(1024, "/sys/fs/cgroup/pids/pids.max"), 77)
 

@@ -187,8 +187,17 @@ def _everything() -> Snapshot:
         2,
         "Burstable",
         memory,
-        ContainerCpuStatus(limited=True, limit_cores=2.5, used_seconds=100.5, throttled_seconds=1.5),
-        ContainerPidsStatus(limited=True, limit=4096, used=63),
+        ContainerCpuStatus(
+            limited=True,
+            limit_cores=2.5,
+            used_seconds=100.5,
+            throttled_seconds=1.5,
+            periods=900,
+            throttled_periods=45,
+            weight=79,
+            stall_seconds=3.5,
+        ),
+        ContainerPidsStatus(limited=True, limit=4096, used=63, refused=2),
         ContainerShmStatus(64 << 20, 2 << 20, 0),
     )
     durations = Histogram.empty((0.005, 0.05, 1.0)).observed(0.004).observed(0.06).observed(7.5)

@@ -35,20 +35,24 @@ class Accounts:
         if place.version == 1:
             home, used = self._nearest(place, b"memory.usage_in_bytes")
             kills, at = self._kills(home, b"memory.oom_control")
+            stat = self._take(home, b"memory.stat")
             return _memory(
                 limit=self._smallest(place, b"memory.limit_in_bytes", self._v1_memory_limit),
                 used=whole(used),
-                inactive=entry(self._take(home, b"memory.stat"), b"total_inactive_file"),
+                inactive=entry(stat, b"total_inactive_file"),
+                active=entry(stat, b"total_active_file"),
                 peak=whole(self._take(home, b"memory.max_usage_in_bytes")),
                 kills=kills,
                 kills_path=at,
             )
         home, used = self._nearest(place, b"memory.current")
         kills, at = self._kills(home, b"memory.events")
+        stat = self._take(home, b"memory.stat")
         return _memory(
             limit=self._smallest(place, b"memory.max", self._plain_limit),
             used=whole(used),
-            inactive=entry(self._take(home, b"memory.stat"), b"inactive_file"),
+            inactive=entry(stat, b"inactive_file"),
+            active=entry(stat, b"active_file"),
             peak=whole(self._take(home, b"memory.peak")),
             kills=kills,
             kills_path=at,
@@ -141,13 +145,15 @@ def _memory(
     limit: Limit | None,
     used: int | None,
     inactive: int | None,
+    active: int | None,
     peak: int | None,
     kills: int | None,
     kills_path: str,
     stalled: int | None = None,
 ) -> MemoryUse:
     working_set = None if used is None or inactive is None else max(0, used - inactive)
-    return MemoryUse(limit, used, working_set, peak, kills, _over(stalled, _MICROSECONDS), kills_path)
+    stall = _over(stalled, _MICROSECONDS)
+    return MemoryUse(limit, used, working_set, peak, kills, stall, kills_path, active_file_bytes=active)
 
 
 def _over(value: int | None, divisor: float) -> float | None:

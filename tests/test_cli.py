@@ -26,7 +26,16 @@ def test_help_lists_the_commands() -> None:
     result = run("--help")
 
     assert result.exit_code == 0
-    assert sorted(group.commands) == ["audit", "check", "config", "demo", "doctor", "reasons", "serve"]
+    assert sorted(group.commands) == [
+        "audit",
+        "check",
+        "config",
+        "demo",
+        "doctor",
+        "reasons",
+        "serve",
+        "size",
+    ]
     assert all(f"\n  {name} " in result.output for name in group.commands)
     assert not any(line.endswith("...") for line in result.output.splitlines()[1:])
 

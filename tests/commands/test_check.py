@@ -8,7 +8,8 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from probe.commands.check import Target, check
+from probe.commands.asking import Target
+from probe.commands.check import check
 
 
 class Daemon(http.server.ThreadingHTTPServer):

@@ -27,7 +27,7 @@ GONE_SECONDS = 600.0
 """Seconds after which a model that left is not taken to come back."""
 MUCH = 0.1
 """What part of the container's memory a model must have held for all figures to begin anew without it."""
-YOUNG = 30.0
+YOUNG = 5.0
 """Seconds: a tritonserver that was no older when the probe first saw it was watched from its start."""
 
 
@@ -142,9 +142,8 @@ class PeaksLedger(msgspec.Struct, frozen=True):
             loading=stirring or self.models.stirred >= since,
             busy=self.requests is not None and requests > self.requests,
         )
-        return msgspec.structs.replace(
-            self, container=container, requests=requests, since=self.since or reading.observed
-        )
+        told = reading.observed if container.last is not None else None
+        return msgspec.structs.replace(self, container=container, requests=requests, since=self.since or told)
 
     def with_oom(self, counts: OomCounts) -> PeaksLedger:
         """After the kernel told of a kill for want of memory."""

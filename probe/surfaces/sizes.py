@@ -100,7 +100,8 @@ def _volume(line: SizeLine | None) -> Iterator[str]:
 
 
 def _models(sizing: SizingStatus) -> Iterator[str]:
-    models = sorted(sizing.models, key=lambda each: (-(each.memory_bytes or 0), each.name, each.version))
+    known = (each for each in sizing.models if any(_of_model(each)))
+    models = sorted(known, key=lambda each: (-(each.memory_bytes or 0), each.name, each.version))
     if not models:
         return
     yield ""

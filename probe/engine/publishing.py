@@ -12,6 +12,7 @@ import msgspec
 
 from probe.checks import roster
 from probe.checks.observation import Observation
+from probe.checks.sizing.told import sizing
 from probe.engine import canaries, report, transitions
 from probe.engine.budget import RestartBudget
 from probe.engine.healing import Healing
@@ -218,6 +219,7 @@ class Publisher:
             gpus=report.gpus(seen, findings),
             container=report.container(seen.book.container),
             evidence=seen.book.evidence.evidence,
+            sizing=sizing(seen),
         )
         return Snapshot(
             taken=now,

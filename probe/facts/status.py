@@ -14,6 +14,7 @@ from probe.facts.findings import Finding
 from probe.facts.gates import Gate
 from probe.facts.instants import Instant
 from probe.facts.placement import Evidence, Placement
+from probe.facts.sizing import SizingStatus
 
 
 class SourceStatus(msgspec.Struct, frozen=True):
@@ -196,6 +197,8 @@ class Status(msgspec.Struct, frozen=True):
     gpus: tuple[GpuStatus, ...]
     container: ContainerStatus
     evidence: Evidence
+    sizing: SizingStatus | None = None
+    """None of a single look, which saw no peaks."""
 
 
 class Transition(msgspec.Struct, frozen=True):

@@ -10,7 +10,7 @@ from probe.facts.canaries import CanaryOrder, CanaryOutcome, CanaryResult
 from probe.facts.container import ContainerReading, OomCounts
 from probe.facts.instants import Instant
 from probe.facts.models import ModelVersion
-from probe.facts.nvml import NvmlReading, Xid
+from probe.facts.nvml import NvmlReading, NvmlState, Xid
 from probe.facts.processes import Exit, ProcessId, ProcessReading
 from probe.facts.triton import InquiryReading, TritonReading
 from probe.ledgers.activity import Activity
@@ -27,6 +27,7 @@ from probe.ledgers.hurts import incidents
 from probe.ledgers.kills import Count, KillsLedger
 from probe.ledgers.models import ModelsLedger
 from probe.ledgers.orphans import OrphansLedger
+from probe.ledgers.peaks import PeaksLedger
 from probe.ledgers.server import ServerLedger
 from probe.ledgers.strain import StrainLedger
 from probe.ledgers.stretches import is_inside, stretch_of
@@ -51,6 +52,7 @@ class Book(msgspec.Struct, frozen=True):
     gpus: GpusLedger = GpusLedger()
     growth: GrowthLedger = GrowthLedger()
     exertion: ExertionLedger = ExertionLedger()
+    peaks: PeaksLedger = PeaksLedger()
     processes: ProcessReading | None = None
     container: ContainerReading | None = None
     strain: StrainLedger = StrainLedger()
@@ -73,6 +75,7 @@ class Book(msgspec.Struct, frozen=True):
             orphans=book.orphans.with_scan(reading, families),
             activity=book.activity.with_scan(reading),
             exertion=exertion,
+            peaks=book.peaks.with_scan(reading, book.server, stubs, book.models),
             processes=reading,
         )
         missed = (each for process, each in _exits(stubs, workers).items() if process not in before)
@@ -115,7 +118,11 @@ class Book(msgspec.Struct, frozen=True):
         book = self._turned(self.server.with_poll(reading))
         if book.server.last is not reading or book.server.gone is not None:
             return book
-        return book._stretched(book.models.with_poll(reading), reading)  # noqa: SLF001
+        after = book._stretched(book.models.with_poll(reading), reading)  # noqa: SLF001
+        if book.models.statistics_at is not None or after.models.statistics_at is None:
+            return after
+        peaks = after.peaks.with_first_poll(after.server, after.models)
+        return msgspec.structs.replace(after, peaks=peaks)
 
     def _stretched(self, models: ModelsLedger, reading: TritonReading) -> Book:
         # What the models inside tritonserver did since the poll before; those outside have stubs.
@@ -179,13 +186,18 @@ class Book(msgspec.Struct, frozen=True):
         reading = self.gpus.identified(reading)
         evidence = self.evidence.with_look(reading, self.processes, self.models, patience)
         server = self.server.process if self.server.gone is None else None
-        shown = footprint(reading, evidence.evidence.mode, server.pid if server is not None else None)
+        mode = evidence.evidence.mode
+        shown = footprint(reading, mode, server.pid if server is not None else None)
+        peaks = self.peaks
+        if reading.state is NvmlState.OK:
+            peaks = peaks.with_nvml(reading, mode, self.processes, self.stubs, self.families.pids)
         return msgspec.structs.replace(
             self,
             evidence=evidence,
             gpus=self.gpus.with_look(reading, Clients.of(self.processes, evidence.evidence)),
             growth=self.growth.with_look(shown),
             exertion=self.exertion.with_look(shown),
+            peaks=peaks,
         )
 
     def with_xid(self, event: Xid) -> Book:
@@ -195,13 +207,19 @@ class Book(msgspec.Struct, frozen=True):
     def with_container(self, reading: ContainerReading) -> Book:
         """After a look at the container; its count of OOM kills may explain exits."""
         kills, told = self.kills.with_reading(reading)
-        after = msgspec.structs.replace(self, container=reading, strain=self.strain.with_reading(reading))
+        after = msgspec.structs.replace(
+            self,
+            container=reading,
+            strain=self.strain.with_reading(reading),
+            peaks=self.peaks.with_container(reading, self.server, self.models),
+        )
         return after._explained(kills, told)  # noqa: SLF001
 
     def with_oom(self, counts: OomCounts) -> Book:
         """After the kernel told that Triton's container lost a process for want of memory."""
         kills, told = self.kills.with_count(Count(counts.observed, counts.path, counts.kills))
-        return msgspec.structs.replace(self, kills=kills)._explained(kills, told)  # noqa: SLF001
+        peaks = self.peaks.with_oom(counts)
+        return msgspec.structs.replace(self, kills=kills, peaks=peaks)._explained(kills, told)  # noqa: SLF001
 
     def _turned(self, server: ServerLedger) -> Book:
         # A new epoch drops every verdict about the old server; counters go on.
@@ -220,6 +238,7 @@ class Book(msgspec.Struct, frozen=True):
             growth=GrowthLedger(),
             exertion=ExertionLedger(),
             gpus=self.gpus.forgotten(),
+            peaks=self.peaks.in_new_epoch(),
             container=None,
             strain=StrainLedger(),
         )

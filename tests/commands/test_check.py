@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import http.server
 import socket
 import threading
 import time
@@ -8,54 +7,16 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from probe.commands.check import Target, check
-
-
-class Daemon(http.server.ThreadingHTTPServer):
-    """A daemon that answers as it is told and remembers what it was asked."""
-
-    def __init__(self, status: int, body: bytes) -> None:
-        super().__init__(("127.0.0.1", 0), Handler)
-        self.status, self.body, self.asked = status, body, list[str]()
-
-    @property
-    def target(self) -> Target:
-        """Where it answers."""
-        return Target("127.0.0.1", self.server_address[1], "")
-
-
-class Handler(http.server.BaseHTTPRequestHandler):
-    """One request to it."""
-
-    server: Daemon
-
-    def do_GET(self) -> None:
-        """Answer as told."""
-        self.server.asked.append(self.path)
-        self.send_response(self.server.status)
-        self.send_header("Content-Length", str(len(self.server.body)))
-        self.end_headers()
-        self.wfile.write(self.server.body)
-
-    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the base class names it so
-        """Say nothing."""
+from probe.commands.asking import Target
+from probe.commands.check import check
+from tests.commands.answering import Daemon, answering
 
 
 @pytest.fixture
 def daemon() -> Iterator[Callable[[int, bytes], Daemon]]:
     """Start a daemon with a status and a body."""
-    started: list[Daemon] = []
-
-    def start(status: int, body: bytes) -> Daemon:
-        server = Daemon(status, body)
-        threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
-        started.append(server)
-        return server
-
-    yield start
-    for server in started:
-        server.shutdown()
-        server.server_close()
+    with answering() as start:
+        yield start
 
 
 @pytest.fixture

@@ -248,7 +248,7 @@ def everything() -> World:
 ADDED = "pending shadow"
 FINDING = f"reason severity subject gates message remedy action evidence since observed_at {ADDED}"
 CONTRACT = {
-    "": "schema probe triton gates findings models gpus container evidence",
+    "": "schema probe triton gates findings models gpus container evidence sizing",
     "probe": "version started_at uptime_seconds loop_age_seconds sources",
     "probe.sources.triton": "ok age_seconds error duration_seconds",
     "triton": "version pid epoch reachable live ready control_mode readiness_semantics",
@@ -264,6 +264,7 @@ CONTRACT = {
     "gpus.0": "uuid name minor mig memory_total_bytes memory_used_bytes recovery_action xids ok",
     "container": "cgroup qos memory cpu pids shm",
     "evidence": "mode why",
+    "sizing": "since watched_seconds minutes busy_minutes enough why_not headroom container models proposal",
 }
 """Section 3 of the contract: the keys at each place."""
 

@@ -64,12 +64,13 @@ def test_metrics_of_a_real_daemon_pass_promtool_and_check_agrees_with_the_gate(
 
 
 def test_a_doctor_without_any_triton_could_not_look(ports: Ports) -> None:
-    """Exit 3 and one line that says what to give."""
+    """Exit 3 and one line that says what to give; one look sees no peaks, so it tells no sizes."""
     grpc, http, metrics = (f"127.0.0.1:{port}" for port in ports)
     done = run("doctor", "--grpc", grpc, "--http", http, "--metrics", metrics, "--format", "json")
     assert done.returncode == 3
     assert "--grpc" in done.stderr
     assert json.loads(done.stdout)["triton"]["reachable"] is False
+    assert json.loads(done.stdout)["sizing"] is None
 
 
 @pytest.mark.timeout(180)

@@ -128,6 +128,7 @@ def test_status_has_the_contracts_keys(served: Served) -> None:
     assert found["schema"] == 1
     assert set(found) == {
         "schema", "probe", "triton", "gates", "findings", "models", "gpus", "container", "evidence",
+        "sizing",
     }  # fmt: skip
     assert set(json.loads(pretty)) == set(found)
     assert b"\n  " in pretty

@@ -30,6 +30,7 @@ _ARGUMENTS_OF_A_STUB = 10
 # Below the range that Linux gives to outgoing connections, so that none of those takes a port in between.
 _PORTS = range(20_000, 32_000)
 _SECONDS_BETWEEN_LOOKS = 0.02
+_PATIENCE = 120.0  # seconds: up in three where nothing else runs, and on a busy machine in many times that
 
 
 class SandboxStub(msgspec.Struct, frozen=True):
@@ -127,13 +128,13 @@ class TritonServer:
         """A client of this server."""
         return TritonClient(self.http)
 
-    def wait_live(self, seconds: float = 30.0) -> Self:
+    def wait_live(self, seconds: float = _PATIENCE) -> Self:
         """Wait until its ports are open and it says that it lives."""
         return self._wait(
             "live", lambda: self.client.server_live() and self._listens(self._ports[2]), seconds
         )
 
-    def wait_ready(self, seconds: float = 30.0) -> Self:
+    def wait_ready(self, seconds: float = _PATIENCE) -> Self:
         """Wait until it says that it and all its models are ready."""
         return self._wait("ready", self.client.server_ready, seconds)
 

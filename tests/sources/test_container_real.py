@@ -8,7 +8,6 @@ import re
 import shutil
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -20,6 +19,7 @@ from probe.facts.container import ContainerReading, Limit
 from probe.sources.container.source import ContainerSource
 from testbed.tools import until
 from tests.cgroups import emptied, limit_memory, made_cgroup, own_place
+from tests.sources.costs import in_reads
 
 __all__ = ["made_cgroup"]
 
@@ -211,19 +211,8 @@ def test_a_zombie_and_a_gone_process_are_no_container(user: int) -> None:
     assert gone == ContainerReading(gone.observed)
 
 
-def median_cost(work: Callable[[], object]) -> float:
-    """CPU seconds of this thread for one call, the median of forty."""
-    costs = []
-    for _ in range(40):
-        start = time.thread_time()
-        work()
-        costs.append(time.thread_time() - start)
-    return sorted(costs)[len(costs) // 2]
-
-
 def test_a_look_costs_no_more_than_the_files_it_reads() -> None:
     """About twenty small files every few seconds, for ever: measured in reads, whatever the machine."""
     source = ContainerSource()
     source.look(os.getpid())
-    one_read = median_cost(Path("/proc/self/cgroup").read_bytes)
-    assert median_cost(lambda: source.look(os.getpid())) < 100 * one_read
+    assert in_reads(lambda: source.look(os.getpid())) < 100

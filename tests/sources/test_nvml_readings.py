@@ -24,7 +24,7 @@ MPS_V2 = "nvmlDeviceGetMPSComputeRunningProcesses_v2"
 @pytest.fixture
 async def source() -> AsyncIterator[NvmlSource]:
     """Lend a source that waits patiently."""
-    source = NvmlSource(deadline=20)
+    source = NvmlSource(deadline=60)
     yield source
     await source.close()
 
@@ -44,7 +44,7 @@ async def test_without_the_library_there_is_no_library(
 async def test_without_the_binding_there_is_no_library() -> None:
     """A missing nvidia-ml-py reads as NO_LIBRARY, and the detail names the module."""
     helper = "import sys; sys.modules['pynvml'] = None; from probe.sources.nvml.helper import main; main()"
-    source = NvmlSource(deadline=20, command=[sys.executable, "-c", helper])
+    source = NvmlSource(deadline=60, command=[sys.executable, "-c", helper])
     reading = await source.look()
     assert reading.state is NvmlState.NO_LIBRARY
     assert "pynvml" in reading.detail

@@ -273,6 +273,9 @@ async def test_the_drivers_longest_list_comes_through(source: NvmlSource, double
     pids = range(4_000_000_000, 4_000_000_950)
     processes = [ProcessState(pid, pid << 30) for pid in pids]
     samples = [SampleState(pid, percent) for pid in pids for percent in (10, 11, 11)]
+    # From now on samples are asked for, however long the look takes that is to bring them.
+    double.set(gpus=[GpuState(uuid=f"GPU-{n}") for n in range(16)])
+    assert [gpu.busy for gpu in (await source.look()).gpus] == [()] * 16
     double.set(gpus=[GpuState(uuid=f"GPU-{n}", processes=processes, samples=samples) for n in range(16)])
     reading = await source.look()
     assert [len(gpu.processes or ()) for gpu in reading.gpus] == [950] * 16

@@ -17,6 +17,7 @@ from probe.sandbox.pods import Pod
 from probe.sandbox.repositories import Repository
 from probe.sandbox.tritonserver import TritonServer
 from probe.sandbox.wheel import TritonInstallation, installed_triton
+from testbed.crashes import lives
 from testbed.scripted.server import ScriptedTriton
 from testbed.tools import MISSING, missing
 from tests.goldens import pytest_addoption
@@ -72,19 +73,28 @@ def repository(tmp_path: Path) -> Repository:
 
 
 @pytest.fixture
+def servers() -> list[TritonServer]:
+    """Every tritonserver that the test has started by ``triton``."""
+    return []
+
+
+@pytest.fixture
 def triton(
-    triton_installation: TritonInstallation, pod: Pod, repository: Repository, tmp_path: Path
+    triton_installation: TritonInstallation,
+    pod: Pod,
+    repository: Repository,
+    tmp_path: Path,
+    servers: list[TritonServer],
 ) -> StartTriton:
     """Start a tritonserver in the test's pod on the test's repository; options are ``TritonServer``'s.
 
     It is live when it is returned, unless ``live=False``.  It ends with the pod.
     """
-    started: list[TritonServer] = []
 
     def start(*, live: bool = True, **options: Any) -> TritonServer:  # noqa: ANN401  (the server's own options)
-        log = tmp_path / f"triton-{len(started)}.log"
+        log = tmp_path / f"triton-{len(servers)}.log"
         server = TritonServer(pod, triton_installation, repository.path, log=log, **options)
-        started.append(server)
+        servers.append(server)
         return server.wait_live() if live else server
 
     return start
@@ -110,15 +120,21 @@ def shared_triton(
         .add_failing_initialize("killed_at_once", how="kill", kind="KIND_CPU")
     )
     with Pod.open() as pod:
-        server = TritonServer(
-            pod,
-            triton_installation,
-            repository.path,
-            log=folder / "triton.log",
-            control_mode="explicit",
-            load_models=("*",),
-        )
-        yield server.wait_live()
+        started: list[TritonServer] = []
+        for life in lives(started):
+            with life:
+                log = folder / f"triton-{len(started)}.log"
+                server = TritonServer(
+                    pod,
+                    triton_installation,
+                    repository.path,
+                    log=log,
+                    control_mode="explicit",
+                    load_models=("*",),
+                )
+                started.append(server)
+                server.wait_live()
+        yield started[-1]
 
 
 @pytest.fixture

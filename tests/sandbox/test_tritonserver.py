@@ -17,6 +17,7 @@ from probe.sandbox.pods import BarePod, Pod
 from probe.sandbox.repositories import Repository
 from probe.sandbox.tritonserver import TritonServer
 from probe.sandbox.wheel import TritonInstallation
+from testbed.crashes import lives
 from testbed.cuda import cuda_double
 from testbed.tools import PATIENCE, until
 
@@ -154,24 +155,17 @@ def test_a_driver_that_is_too_old_looks_like_no_gpu_at_all(
 def test_too_little_shared_memory_fails_the_load_with_its_own_text(
     triton_installation: TritonInstallation, repository: Repository, open_pod: OpenPod
 ) -> None:
-    """Two instances in 1.5 MiB of ``/dev/shm``: the second one does not fit.
-
-    About once in a hundred such loads 2.51 takes the failed model apart with a SIGSEGV of its own, after it
-    has written the reason; it is then started again, as a container would be.
-    """
+    """Two instances in 1.5 MiB of ``/dev/shm``: the second one does not fit."""
     repository.add_echo(instances=2, kind="KIND_CPU")
-    for life in range(3):
-        log = repository.path.parent / f"log-{life}"
-        server = TritonServer(open_pod(3 << 19), triton_installation, repository.path, log=log)
-        try:
-            reason = entry(server.wait_live(), "echo")["reason"]
-            break
-        except SandboxError:
-            if server.program.poll() != -signal.SIGSEGV:
-                raise
-            reason = server.complaints()
-    assert "Unable to initialize shared memory key" in reason
-    assert "No space left on device" in reason
+    started: list[TritonServer] = []
+
+    for life in lives(started):
+        with life:
+            log = repository.path.parent / f"log-{len(started)}"
+            started.append(TritonServer(open_pod(3 << 19), triton_installation, repository.path, log=log))
+            reason = entry(started[-1].wait_live(), "echo")["reason"]
+            assert "Unable to initialize shared memory key" in reason
+            assert "No space left on device" in reason
 
 
 def test_a_server_that_ends_while_it_is_waited_for_is_an_error_with_its_last_words(

@@ -20,6 +20,7 @@ from probe.sandbox.tritonserver import TritonServer
 from probe.settings import TritonSettings
 from probe.sources.triton.orders import PARTING
 from probe.sources.triton.source import TritonSource
+from testbed.crashes import lives
 from testbed.scripted.script import ScriptedModel
 from testbed.scripted.server import ScriptedTriton
 from testbed.tools import until
@@ -101,22 +102,23 @@ async def test_polls_go_on_while_a_model_loads_and_a_load_goes_on_when_nobody_wa
 
 
 async def test_what_triton_says_of_a_load_that_fails_is_passed_on(
-    triton: StartTriton, repository: Repository, source: Open
+    triton: StartTriton, repository: Repository, source: Open, servers: list[TritonServer]
 ) -> None:
     """A model that raises, one that is not there, and a server that loads nothing on demand."""
     repository.add_echo(kind="KIND_CPU").add_failing_initialize("fragile", kind="KIND_CPU")
-    server = triton(control_mode="explicit")
-    asked = source(server)
-    raised = await asked.load_model("fragile", 30)
-    assert raised is not None
-    assert "this sample model always fails" in raised.detail
-    absent = await asked.reload_model("absent", 30)
-    assert absent is not None
-    assert absent.failure is Failure.ERROR
-    assert "absent" in absent.detail
-    server.stop()
+    for life in lives(servers):
+        with life:
+            asked = source(triton(control_mode="explicit"))
+            raised = await asked.load_model("fragile", 60)
+            assert raised is not None
+            assert "this sample model always fails" in raised.detail
+            absent = await asked.reload_model("absent", 60)
+            assert absent is not None
+            assert absent.failure is Failure.ERROR
+            assert "absent" in absent.detail
+    servers[-1].stop()
     unwilling = source(triton())
-    refused = await unwilling.load_model("echo", 30)
+    refused = await unwilling.load_model("echo", 60)
     assert refused is not None
     assert "explicit model load / unload is not allowed" in refused.detail
 

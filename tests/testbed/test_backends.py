@@ -14,6 +14,7 @@ from probe.sandbox.repositories import Repository
 from probe.sandbox.tritonserver import TritonServer
 from probe.sandbox.wheel import TritonInstallation
 from testbed.backends.double import ENGINE, add_vllm, with_backends
+from testbed.crashes import lives
 from testbed.cuda import cuda_double
 from testbed.tools import until
 
@@ -44,15 +45,21 @@ def opened(
         repository.add_model("waits", backend="pytorch", kind="KIND_CPU", parameters={"wait_ms": "300"})
         add_vllm(repository, "vllm", engines=2)
         pods.append(Pod.open())
-        return TritonServer(
-            pods[-1],
-            with_backends(triton_installation, folder),
-            repository.path,
-            log=folder / "triton.log",
-            control_mode="explicit",
-            load_models=("*",),
-            environment=cuda_double(gpus),
-        ).wait_live()
+        started: list[TritonServer] = []
+        for life in lives(started):
+            with life:
+                server = TritonServer(
+                    pods[-1],
+                    with_backends(triton_installation, folder),
+                    repository.path,
+                    log=folder / f"triton-{len(started)}.log",
+                    control_mode="explicit",
+                    load_models=("*",),
+                    environment=cuda_double(gpus),
+                )
+                started.append(server)
+                server.wait_live()
+        return started[-1]
 
     def get(gpus: int) -> TritonServer:
         if gpus not in servers:

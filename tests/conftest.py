@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 
 from probe.sandbox.errors import SandboxError
 from probe.sandbox.pods import Pod
@@ -27,7 +27,10 @@ __all__ = ["pytest_addoption"]
 # How long an example takes says nothing on a machine that does other things too.  Where a test may not be
 # skipped it may not depend on luck either: there the same examples are tried each time.
 settings.register_profile(
-    "probe", deadline=None, derandomize=bool(os.environ.get("TRITON_PROBE_REQUIRE_ALL"))
+    "probe",
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow],
+    derandomize=bool(os.environ.get("TRITON_PROBE_REQUIRE_ALL")),
 )
 settings.load_profile("probe")
 

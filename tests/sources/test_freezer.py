@@ -276,7 +276,7 @@ def test_a_cgroup_is_seen_on_when_the_process_through_which_it_was_seen_is_gone(
     assert set(freezer.held([stat(8)])) == {8}
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow], max_examples=60)
 @given(cgroup=st.binary(max_size=60), mounts=st.binary(max_size=120), told=st.binary(max_size=40))
 def test_no_content_of_any_file_raises(tree: Tree, cgroup: bytes, mounts: bytes, told: bytes) -> None:
     """Garbage is nothing that is known."""

@@ -384,7 +384,11 @@ CGROUP_LINES = st.builds(
 )
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=150, deadline=None)
+@settings(
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+    max_examples=150,
+    deadline=None,
+)
 @given(
     cgroup=st.lists(CGROUP_LINES | st.binary(max_size=30), max_size=4),
     mounted=st.lists(MOUNT_LINES | st.binary(max_size=60), max_size=4),

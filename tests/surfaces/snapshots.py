@@ -289,7 +289,7 @@ class Served:
     board: Board
     server: HttpServer
 
-    def connection(self, timeout: float = 5.0) -> http.client.HTTPConnection:
+    def connection(self, timeout: float = 60.0) -> http.client.HTTPConnection:
         """A connection to the server, not yet made."""
         return http.client.HTTPConnection(*self.server.address[:2], timeout=timeout)
 

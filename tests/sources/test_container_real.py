@@ -141,7 +141,7 @@ def test_real_limits_on_cpu_and_processes_are_read(made_cgroup: Callable[[bytes]
     assert reading.cpu.limit.value == 0.5
     assert reading.cpu.throttled_seconds is not None
     assert reading.cpu.used_seconds is not None
-    assert reading.pids == type(reading.pids)(Limit(12, str(pids / "pids.max")), 1)
+    assert reading.pids == type(reading.pids)(Limit(12, str(pids / "pids.max")), 1, refused=0)
 
 
 @needs_root

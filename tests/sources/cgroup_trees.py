@@ -10,7 +10,7 @@ import pytest
 from probe.facts.container import ContainerReading, CpuUse, Limit, MemoryUse, PidsUse
 from probe.sources.container.source import ContainerSource
 
-PID = 42
+PID, START_TICKS = 42, 4200
 GIB, MIB = 1 << 30, 1 << 20
 V1_UNLIMITED = "9223372036854771712"
 V2_MOUNT = "31 23 0:28 {root} /sys/fs/cgroup ro,nosuid - cgroup2 cgroup rw,nsdelegate"
@@ -106,6 +106,13 @@ class Tree:
         self.cgroup_fs.mkdir(parents=True)
         (self.base / "root/dev/shm").mkdir(parents=True)
         (self.base / "oom_score_adj").write_text("-997\n")
+        self.starts(START_TICKS)
+
+    def starts(self, ticks: int) -> None:
+        """Say when the process began."""
+        fields = ["0"] * 49
+        fields[0], fields[17], fields[19] = "S", "1", str(ticks)
+        (self.base / "stat").write_text(f"{PID} (tritonserver) {' '.join(fields)}\n")
 
     def process(self, cgroup: str, mounts: str) -> None:
         """Say where the process is and what is mounted."""

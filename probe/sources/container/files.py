@@ -23,8 +23,7 @@ class Reader:
     def read(self, path: bytes) -> bytes:
         """The file, or the whole lines of its first 64 KiB; raises OSError as the kernel does."""
         try:
-            # A path with a null byte would be a ValueError, which no caller expects.
-            return _read(path.replace(b"\0", b"?"))
+            return _read(path)
         except PermissionError:
             self.refused = True
             raise
@@ -37,8 +36,14 @@ class Reader:
             return None
 
 
+def opened(path: bytes) -> int:
+    """A descriptor to read the file by, whatever it is; raises OSError as the kernel does."""
+    # A path with a null byte would be a ValueError, which no caller expects.
+    return os.open(path.replace(b"\0", b"?"), _FLAGS)
+
+
 def _read(path: bytes) -> bytes:
-    descriptor = os.open(path, _FLAGS)
+    descriptor = opened(path)
     try:
         text = os.read(descriptor, MOST_BYTES)
         if not text:

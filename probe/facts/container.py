@@ -35,6 +35,8 @@ class MemoryUse(msgspec.Struct, frozen=True):
     shmem_bytes: int | None = None
     oom_group_kills: int | None = None
     oom_group: bool | None = None
+    active_file_bytes: int | None = None
+    """File cache that was used lately, which the working set counts; the kernel drops it before it kills."""
 
 
 class CpuUse(msgspec.Struct, frozen=True):

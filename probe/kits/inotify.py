@@ -1,88 +1,84 @@
-"""The kernel's word that a file or a folder changed (inotify(7)), by way of libc: Python has no binding."""
+"""The kernel's word that a file or a folder changed: inotify(7), which Python's library leaves out."""
 
 from __future__ import annotations
 
-import contextlib
 import ctypes
-import errno
 import os
 import struct
-from collections.abc import Iterator
+from typing import Self
 
-import msgspec
+MODIFY, CREATE, DELETE = 0x2, 0x100, 0x200
+MOVED_FROM, MOVED_TO, CLOSE_WRITE = 0x40, 0x80, 0x8
+UNMOUNT, OVERFLOW, IGNORED = 0x2000, 0x4000, 0x8000
+"""Told unasked: the file system is gone; events were lost (watch -1); the watch has ended."""
+ONLY_FOLDER, NO_FOLLOW = 0x0100_0000, 0x0200_0000
+"""Flags of :meth:`Inotify.add`: refuse what is no folder; do not follow a link at the path's end."""
 
-MODIFIED = 0x2
-"""Written to, or, of a file in a cgroup, changed by the kernel."""
-MOVED_FROM = 0x40
-MOVED_TO = 0x80
-CREATED = 0x100
-DELETED = 0x200
-DELETED_SELF = 0x400
-OVERFLOWED = 0x4000
-"""The queue was full, and what came after was dropped; such an event belongs to no watch (-1)."""
-ENDED = 0x8000
-"""The watch is no more: what was watched is gone, or its file system was unmounted."""
+_HEADER = struct.Struct("iIII")
+_READ_AT_ONCE = 1 << 16
+_FLAGS = os.O_NONBLOCK | os.O_CLOEXEC
 
-_HEAD = struct.Struct("=iIII")
-_AT_ONCE = 64 * 1024
-_FLAGS = os.O_NONBLOCK | os.O_CLOEXEC  # IN_NONBLOCK and IN_CLOEXEC are the same bits
-
-
-class Event(msgspec.Struct, frozen=True):
-    """What happened to which watch; ``name`` is the file, where a folder is watched."""
-
-    watch: int
-    mask: int
-    name: bytes = b""
+Event = tuple[int, int, bytes]
+"""Which watch, what happened (a mask), and to which name in it (empty for the watched thing itself)."""
 
 
 class Inotify:
-    """One queue of events; ``descriptor`` becomes readable when there are some."""
+    """One queue of events; a descriptor that is readable when there are some."""
 
-    def __init__(self) -> None:
-        """Raises OSError where the kernel gives no queue (EMFILE: ``fs.inotify.max_user_instances``)."""
-        self._libc = ctypes.CDLL(None, use_errno=True)
-        self.descriptor: int = self._libc.inotify_init1(_FLAGS)
-        if self.descriptor < 0:
-            raise _error()
+    def __init__(self, descriptor: int) -> None:
+        """Use :meth:`open`."""
+        self._descriptor = descriptor
+
+    @classmethod
+    def open(cls) -> Self:
+        """An empty queue.  Raises OSError where the kernel grants none (too many of this user's)."""
+        return cls(_called(_LIBC.inotify_init1(_FLAGS)))
 
     def add(self, path: bytes, mask: int) -> int:
-        """Watch this file or folder; the number of the watch, the same for the same file.
-
-        Raises OSError where it is not there or may not be read, or watches are used up
-        (ENOSPC: ``fs.inotify.max_user_watches``).
-        """
-        watch: int = self._libc.inotify_add_watch(self.descriptor, path, mask)
-        if watch < 0:
-            raise _error(path)
-        return watch
+        """Watch this path for these events, and say which watch it is.  Raises OSError as the kernel does."""
+        return _called(_LIBC.inotify_add_watch(self._descriptor, path, mask))
 
     def remove(self, watch: int) -> None:
-        """Watch it no more; one that ended already is no error."""
-        self._libc.inotify_rm_watch(self.descriptor, watch)
+        """End this watch; one that has ended already is no error."""
+        _LIBC.inotify_rm_watch(self._descriptor, watch)
+
+    def fileno(self) -> int:
+        """The descriptor to wait for."""
+        return self._descriptor
 
     def read(self) -> list[Event]:
-        """What happened since the last read, oldest first, as much as fits into 64 KiB; does not wait."""
-        with contextlib.suppress(BlockingIOError):
-            return list(_events(os.read(self.descriptor, _AT_ONCE)))
-        return []
+        """The events that wait, some thousands at most; empty where there are none.  Never blocks."""
+        try:
+            told = os.read(self._descriptor, _READ_AT_ONCE)
+        except BlockingIOError:
+            return []
+        found: list[Event] = []
+        at = 0
+        while at + _HEADER.size <= len(told):
+            watch, mask, _, length = _HEADER.unpack_from(told, at)
+            at += _HEADER.size
+            found.append((watch, mask, told[at : at + length].rstrip(b"\0")))
+            at += length
+        return found
 
     def close(self) -> None:
         """End every watch; twice is the same as once."""
-        if self.descriptor >= 0:
-            os.close(self.descriptor)
-            self.descriptor = -1
+        if self._descriptor >= 0:
+            os.close(self._descriptor)
+            self._descriptor = -1
 
 
-def _events(data: bytes) -> Iterator[Event]:
-    position = 0
-    while position < len(data):
-        watch, mask, _, length = _HEAD.unpack_from(data, position)
-        position += _HEAD.size
-        yield Event(watch, mask, data[position : position + length].rstrip(b"\0"))
-        position += length
+def _libc() -> ctypes.CDLL:
+    libc = ctypes.CDLL(None, use_errno=True)
+    libc.inotify_add_watch.argtypes = (ctypes.c_int, ctypes.c_char_p, ctypes.c_uint32)
+    return libc
 
 
-def _error(path: bytes | None = None) -> OSError:
-    number = ctypes.get_errno()
-    return OSError(number or errno.EIO, os.strerror(number), path)
+def _called(answer: int) -> int:
+    if answer < 0:
+        code = ctypes.get_errno()
+        raise OSError(code, os.strerror(code))
+    return answer
+
+
+_LIBC = _libc()

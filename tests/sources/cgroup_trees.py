@@ -42,6 +42,7 @@ V2_READ = (
         shmem_bytes=32 * MIB,
         oom_group_kills=1,
         oom_group=True,
+        active_file_bytes=9,
     ),
     CpuUse(
         Limit(1.5, "/sys/fs/cgroup/cpu.max"),
@@ -63,7 +64,9 @@ V1_FILES = {
     "memory/memory.limit_in_bytes": "8589934592",
     "memory/memory.usage_in_bytes": "3221225472",
     "memory/memory.max_usage_in_bytes": "4294967296",
-    "memory/memory.stat": "shmem 7\ninactive_file 5\ntotal_shmem 33554432\ntotal_inactive_file 1073741824\n",
+    "memory/memory.stat": (
+        "shmem 7\ninactive_file 5\ntotal_shmem 33554432\ntotal_inactive_file 1073741824\ntotal_active_file 9\n"
+    ),
     "memory/memory.oom_control": "oom_kill_disable 0\nunder_oom 0\noom_kill 2\n",
     "cpu,cpuacct/cpu.cfs_quota_us": "150000",
     "cpu,cpuacct/cpu.cfs_period_us": "100000",
@@ -83,6 +86,7 @@ V1_READ = (
         oom_kills=2,
         oom_kills_path="/sys/fs/cgroup/memory/memory.oom_control",
         shmem_bytes=32 * MIB,
+        active_file_bytes=9,
     ),
     CpuUse(
         Limit(1.5, "/sys/fs/cgroup/cpu,cpuacct/cpu.cfs_quota_us"),

@@ -235,7 +235,7 @@ async def test_version_1_tells_nobody_and_answers(witness: Witness, v1: Path) ->
     assert witness.kills == [(2, None)]
 
 
-@pytest.mark.parametrize(("where", "code"), [("__init__", errno.EMFILE), ("add", errno.ENOSPC)])
+@pytest.mark.parametrize(("where", "code"), [("open", errno.EMFILE), ("add", errno.ENOSPC)])
 async def test_without_inotify_the_counts_can_still_be_asked(
     witness: Witness, v2: Path, caplog: pytest.LogCaptureFixture, where: str, code: int
 ) -> None:
@@ -491,12 +491,12 @@ async def test_the_kernel_s_own_change_of_a_cgroup_s_file_is_told_and_its_remova
         counts.listen([])
         assert counts.queue is not None
         told = asyncio.Event()
-        asyncio.get_running_loop().add_reader(counts.queue.descriptor, told.set)
+        asyncio.get_running_loop().add_reader(counts.queue.fileno(), told.set)
         rewrite(directory / "cgroup.procs", b"%d" % child.pid)
         async with asyncio.timeout(PATIENCE):
             await told.wait()
         assert counts.news() == News(counts=True, limits=False, ended=False)
-        asyncio.get_running_loop().remove_reader(counts.queue.descriptor)
+        asyncio.get_running_loop().remove_reader(counts.queue.fileno())
         child.kill()
     await removed(directory)
     with pytest.raises(OSError, match="No such device"):

@@ -53,6 +53,7 @@ class Accounts:
             shmem_bytes=entry(stat, _OF_ALL[place.version] + b"shmem"),
             oom_group_kills=entry(events, b"oom_group_kill"),
             oom_group=_switch(self._files.take(second, b"memory.oom.group")),
+            active_file_bytes=entry(stat, _OF_ALL[place.version] + b"active_file"),
         )
 
     def kills_file(self, place: Place) -> bytes | None:

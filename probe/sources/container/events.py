@@ -127,7 +127,7 @@ class ContainerWatch:
     def _begin(self, held: Held) -> None:
         self._held, self._last = held, None
         if held.queue is not None:
-            asyncio.get_running_loop().add_reader(held.queue.descriptor, self._told)
+            asyncio.get_running_loop().add_reader(held.queue.fileno(), self._told)
         elif held.lacking is not None and not self._said:
             self._said = True
             _log.warning(
@@ -163,8 +163,8 @@ class ContainerWatch:
         again = loop.time() - self._rested < MOST_REST
         self._rest = min(2 * self._rest, MOST_REST) if again else REST
         if held.queue is not None:
-            loop.remove_reader(held.queue.descriptor)
-            self._resting = loop.call_later(self._rest, self._resume, held.queue.descriptor)
+            loop.remove_reader(held.queue.fileno())
+            self._resting = loop.call_later(self._rest, self._resume, held.queue.fileno())
 
     def _resume(self, descriptor: int) -> None:
         self._resting = None
@@ -179,5 +179,5 @@ class ContainerWatch:
             self._resting = None
         if held is not None:
             if held.queue is not None:
-                asyncio.get_running_loop().remove_reader(held.queue.descriptor)
+                asyncio.get_running_loop().remove_reader(held.queue.fileno())
             held.close()

@@ -48,9 +48,9 @@ class Held:
     def listen(self, limits: list[bytes]) -> None:
         """Be told when the counts change, or somebody writes one of these files."""
         try:
-            self.queue = Inotify()
+            self.queue = Inotify.open()
             # By the descriptor, so that what is watched is what is read.
-            self._counting = self.queue.add(b"/proc/self/fd/%d" % self._descriptor, inotify.MODIFIED)
+            self._counting = self.queue.add(b"/proc/self/fd/%d" % self._descriptor, inotify.MODIFY)
         except OSError as error:
             self.lacking = error
             if self.queue is not None:
@@ -59,18 +59,18 @@ class Held:
             return
         for path in limits:
             with contextlib.suppress(OSError):  # the next look sees what changes there
-                self.queue.add(path, inotify.MODIFIED)
+                self.queue.add(path, inotify.MODIFY)
 
     def news(self) -> News:
         """What the kernel told since the last call."""
         events = self.queue.read() if self.queue is not None else []
-        lost = any(each.mask & inotify.OVERFLOWED for each in events)
-        counting = [each.mask for each in events if each.watch == self._counting]
-        limits = any(each.watch != self._counting and each.mask & inotify.MODIFIED for each in events)
+        lost = any(mask & inotify.OVERFLOW for _, mask, _ in events)
+        counting = [mask for watch, mask, _ in events if watch == self._counting]
+        limits = any(watch != self._counting and mask & inotify.MODIFY for watch, mask, _ in events)
         return News(
             counts=lost or bool(counting),
             limits=lost or limits,
-            ended=any(mask & inotify.ENDED for mask in counting),
+            ended=any(mask & (inotify.IGNORED | inotify.UNMOUNT) for mask in counting),
         )
 
     def read(self) -> OomCounts | None:

@@ -77,7 +77,7 @@ def test_this_very_process_is_read_as_the_files_say() -> None:
     assert f":{reading.path}\n" in Path("/proc/self/cgroup").read_text()
     assert reading.node_memory_bytes == psutil.virtual_memory().total
     assert reading.oom_score_adj == int(Path("/proc/self/oom_score_adj").read_text())
-    assert reading.denied == ()
+    assert (reading.denied, reading.owner) == ((), None)
     assert reading.memory.limit is not None or place.names == ()
     if reading.memory.used_bytes is not None:
         assert 0 < reading.memory.used_bytes <= (reading.memory.peak_bytes or sys.maxsize)
@@ -186,6 +186,8 @@ def test_another_user_is_told_what_it_may_not_read() -> None:
     with child("unshare", "--mount", "sh", "-c", script) as pid:
         reading = look_from(pid, user=1000)
     assert reading.denied == ("cgroup", "shm")
+    assert reading.owner is not None
+    assert (reading.owner.uid, reading.owner.gid) == (0, 0)
     assert reading.shm is None
     assert reading.memory == type(reading.memory)()
     assert reading.cgroup in (1, 2)

@@ -12,6 +12,7 @@ from probe.kits.clocks import now
 from probe.sources.container import cgroups, shm
 from probe.sources.container.accounts import Accounts
 from probe.sources.container.files import Reader, readable, signed, whole
+from probe.sources.container.owner import owner
 
 _OWN_SHM = Path("/dev/shm")
 _MEMINFO = b"/proc/meminfo"
@@ -67,7 +68,9 @@ class ContainerSource:
         if reader.take(base + b"/cgroup") != membership:
             return ContainerReading(observed)
         denied = ("cgroup",) * reader.refused + ("shm",) * shm_refused
-        return msgspec.structs.replace(reading, denied=denied)
+        if not denied:
+            return reading
+        return msgspec.structs.replace(reading, denied=denied, owner=owner(reader.take(base + b"/status")))
 
     def _shm(self, base: bytes, mountinfo: bytes) -> tuple[ShmUse | None, bool]:
         try:

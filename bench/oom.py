@@ -169,6 +169,17 @@ def measure(deployment: Deployment, cage: Cage, times: int) -> list[Measured]:
         ),
         of_values(
             NAME,
+            "the victim's exit to StubDead, which is the probe's",
+            [
+                (each.findings["StubDead"] - each.exited) * MILLISECONDS
+                for each in kills
+                if "StubDead" in each.findings
+            ],
+            "ms",
+            conditions=conditions,
+        ),
+        of_values(
+            NAME,
             "resolution: time between reads of the count",
             [each.resolution * MILLISECONDS for each in kills],
             "ms",

@@ -182,10 +182,8 @@ class Looks:
     def _watch_events(self) -> None:
         if self._events is None:
             self._events = self._desk.eyes.events(self._on_oom, self._on_limits)
-        server = self._desk.book.server
-        # The container of one that is gone is watched for as long as it stands: its stubs may outlive it.
-        if server.gone is None:
-            self._events.watch(server.process)
+        # That of a server that is gone is watched until the next: its stubs may outlive it.
+        self._events.watch(self._desk.book.server.process)
 
     def _on_oom(self, counts: OomCounts) -> None:
         self._desk.book = self._desk.book.with_oom(counts)

@@ -56,6 +56,7 @@ class Looks:
         self._scanning, self._reading = asyncio.Lock(), asyncio.Lock()
         self._exits: ExitEye | None = None
         self._events: ContainerEventEye | None = None
+        self._counted_at = ""
         self._changed: frozenset[str] = frozenset()
         desk.eyes.nvml.listen(self._on_xid)
 
@@ -186,6 +187,7 @@ class Looks:
         self._events.watch(self._desk.book.server.process)
 
     def _on_oom(self, counts: OomCounts) -> None:
+        self._counted_at = counts.path
         self._desk.book = self._desk.book.with_oom(counts)
         self._desk.stirred.ring()
         self._desk.wake["container"].ring()
@@ -198,6 +200,13 @@ class Looks:
         counts = self._events.counts() if self._events is not None else None
         if counts is not None:
             self._desk.book = self._desk.book.with_oom(counts)
+
+    def _follow(self, reading: ContainerReading) -> None:
+        # Triton was moved to another cgroup: counts of the one that it left are no measure for this one.
+        found = reading.memory.oom_kills_path
+        if self._events is not None and found and self._counted_at not in ("", found):
+            self._counted_at = ""
+            self._events.watch(None)  # and anew with the next scan
 
     async def count_kills(self, moment: Instant, patience: float) -> None:
         """Read the container unless it was read since; one that is busy, or broken, brings no sample."""
@@ -266,6 +275,7 @@ class Looks:
         before = self._desk.book.container
         self._desk.book = self._desk.book.with_container(reading)
         self._desk.track("container", began, ok=True, delivered=True, error=None)
+        self._follow(reading)
         if before is None or _limits(before) != _limits(reading):
             self._desk.stirred.ring()
 

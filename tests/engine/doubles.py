@@ -107,6 +107,8 @@ class Stage:
     held: bool = False
     """The counts of OOM kills can be read at any moment; else only by a look."""
     memory_limit: int = 8 * GIB
+    oom_path: str = ""
+    """Where the counts are: another path is another cgroup, into which Triton was moved."""
     hung: set[str] = field(default_factory=set)
     broken: set[str] = field(default_factory=set)
     inquiry_seconds: float = 0.0
@@ -161,7 +163,7 @@ class Stage:
         """Have the kernel tell at once that the counts of OOM kills are these now."""
         assert self.on_oom is not None, "nobody watches the container"
         self.oom_kills, self.oom_group_kills = kills, groups
-        self.on_oom(OomCounts(self.clock(), "", kills, groups))
+        self.on_oom(OomCounts(self.clock(), self.oom_path, kills, groups))
 
     def limit(self, memory: int) -> None:
         """Have somebody write another memory limit, in bytes; the kernel tells at once."""
@@ -354,19 +356,23 @@ class ContainerDouble:
             limit=Limit(float(self._stage.memory_limit), "/x/y/memory.max"),
             oom_kills=self._stage.oom_kills,
             oom_group_kills=self._stage.oom_group_kills,
+            oom_kills_path=self._stage.oom_path,
         )
         return msgspec.structs.replace(seen, memory=memory)
 
 
 class ContainerEventDouble:
-    """Remembers whose container is watched, and tells the counts where they are held."""
+    """Remembers whose container is watched, and where, and tells the counts where they are held."""
 
     def __init__(self, stage: Stage) -> None:
         self._stage = stage
+        self._path = ""
 
     def watch(self, process: ProcessId | None) -> None:
-        """Watch its container."""
-        self._stage.watched_container = process
+        """Watch its container, where it is now, from the first call for it on."""
+        stage = self._stage
+        if process != stage.watched_container:
+            self._path, stage.watched_container = stage.oom_path, process
 
     def counts(self) -> OomCounts | None:
         """The counts now."""
@@ -374,7 +380,7 @@ class ContainerEventDouble:
         stage.calls["counts"] += 1
         if not stage.held:
             return None
-        return OomCounts(stage.clock(), "", stage.oom_kills, stage.oom_group_kills)
+        return OomCounts(stage.clock(), self._path, stage.oom_kills, stage.oom_group_kills)
 
     def close(self) -> None:
         """Watch none."""

@@ -156,3 +156,16 @@ async def test_a_limit_that_changed_is_shown_at_once() -> None:
         await served(watch)
         stage.limit(4 * GIB)
         await watch.until(lambda: watch.latest.status.container.memory.limit_bytes == 4 * GIB, 0.1)
+
+
+async def test_a_triton_that_is_moved_is_followed_into_its_new_cgroup() -> None:
+    """A look finds the counts elsewhere than they are held: what is held is opened anew."""
+    stage = Stage(held=True, oom_path="/old/memory.events")
+    async with watching(stage) as watch:
+        await served(watch)
+        stage.oom(0)
+        stage.oom_path = "/new/memory.events"
+        await asyncio.sleep(8.0)
+        stage.oom_kills = 1
+        stage.exit(11)
+        assert await cause_of_death(watch) == WANT

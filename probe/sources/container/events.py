@@ -64,7 +64,7 @@ class ContainerWatch:
         """Watch the container of this process from now on, or none; does not wait.
 
         To be called again from time to time: what could not be opened, or was removed, is tried anew then.
-        A process that is moved to another cgroup is watched where it was, until that one is removed.
+        A process that is moved to another cgroup is watched where it was, until none was watched in between.
         """
         if process != self._process:
             self._release()

@@ -30,7 +30,10 @@ def emptied(directory: Path) -> bool:
 
 @pytest.fixture
 def made_cgroup() -> Iterator[Callable[[bytes], Path]]:
-    """Makes a cgroup of a controller beside this process's top, and removes it at the end."""
+    """Makes a cgroup of a controller beside this process's top, and removes it at the end.
+
+    ``cgroups.UNIFIED``: one of version 2 without any controller.
+    """
     made: list[Path] = []
     # Not our pid: test runs in several pid namespaces may share the machine's cgroups.
     name = f"probe-test-{secrets.token_hex(4)}"
@@ -40,8 +43,9 @@ def made_cgroup() -> Iterator[Callable[[bytes], Path]]:
         if place is None:
             pytest.skip(f"no mount of the {controller.decode()} controller")
         directory = Path(os.fsdecode(place.point)) / name
-        if place.version == 2 and controller.decode() not in (
-            (directory.parent / "cgroup.subtree_control").read_text().split()
+        if place.version == 2 and controller not in (
+            cgroups.UNIFIED,
+            *(directory.parent / "cgroup.subtree_control").read_bytes().split(),
         ):
             pytest.skip(f"{controller.decode()} is not enabled below {directory.parent}")
         try:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
+from probe.checks import access
 from probe.checks.resources import HEADROOM, quantity, rounded_up, size
 from probe.facts.container import ContainerReading, Limit
 from probe.facts.findings import CONTAINER, Claim, Scalar
@@ -98,10 +99,7 @@ def _denied(container: ContainerReading) -> Claim:
         reason="ProcessAccessDenied",
         subject=CONTAINER,
         message=f"The probe may not read {what} of Triton's container: nothing that rests on them is judged.",
-        remedy=(
-            "In the probe's securityContext, set runAsUser and runAsGroup to those of Triton's container"
-            " and drop no capability that Triton's keeps; or add SYS_PTRACE to the probe's capabilities."
-        ),
+        remedy=access.remedy(container.owner),
         observed=container.observed,
         evidence={"denied": ", ".join(container.denied)},
     )

@@ -8,7 +8,7 @@ from typing import Protocol
 import msgspec
 
 from probe.facts.canaries import CanaryOrder, CanaryResult
-from probe.facts.container import ContainerReading
+from probe.facts.container import ContainerReading, OomCounts
 from probe.facts.instants import Instant
 from probe.facts.models import ModelVersion
 from probe.facts.nvml import NvmlReading, Xid
@@ -84,7 +84,11 @@ class ContainerEventEye(Protocol):
     """Is told by the kernel of what happens to Triton's container."""
 
     def watch(self, process: ProcessId | None) -> None:
-        """Watch the container of this process from now on, or none."""
+        """Watch the container of this process from now on, or none; does not wait, is called again and again."""
+        ...
+
+    def counts(self) -> OomCounts | None:
+        """The counts of OOM kills at this moment, without a wait; None where a look must tell."""
         ...
 
     def close(self) -> None:
@@ -105,10 +109,14 @@ class ExitEye(Protocol):
 
 
 class Eyes(msgspec.Struct, frozen=True):
-    """All of them.  ``exits`` makes the exit watch once the loop runs and the engine can be told."""
+    """All of them.  ``exits`` and ``events`` make their watch once the loop runs and the engine can be told.
+
+    The first call of ``events`` brings counts of OOM kills, the second says that a limit was written.
+    """
 
     triton: TritonEye
     nvml: NvmlEye
     processes: ProcessEye
     container: ContainerEye
     exits: Callable[[Callable[[Exit], None]], ExitEye]
+    events: Callable[[Callable[[OomCounts], None], Callable[[], None]], ContainerEventEye]

@@ -10,7 +10,8 @@ import msgspec
 
 from probe.engine.agenda import agenda
 from probe.engine.desk import Desk
-from probe.engine.eyes import ExitEye
+from probe.engine.eyes import ContainerEventEye, ExitEye
+from probe.facts.container import ContainerReading, OomCounts
 from probe.facts.instants import Instant
 from probe.facts.models import ModelState
 from probe.facts.nvml import Gpu, NvmlState, Xid
@@ -54,13 +55,16 @@ class Looks:
         # Of each, one at a time: who waits for a look that is under way may find that it needs none any more.
         self._scanning, self._reading = asyncio.Lock(), asyncio.Lock()
         self._exits: ExitEye | None = None
+        self._events: ContainerEventEye | None = None
+        self._counted_at = ""
         self._changed: frozenset[str] = frozenset()
         desk.eyes.nvml.listen(self._on_xid)
 
     def close(self) -> None:
-        """Let go of the exits and of the threads; does not wait."""
-        if self._exits is not None:
-            self._exits.close()
+        """Let go of what the kernel tells and of the threads; does not wait."""
+        for eye in (self._exits, self._events):
+            if eye is not None:
+                eye.close()
         self._scanner.close()
         self._reader.close()
 
@@ -142,6 +146,7 @@ class Looks:
         self._desk.book = before.with_processes(reading)
         self._desk.track("processes", began, ok=True, delivered=True, error=None)
         self._watch_exits()
+        self._watch_events()
         self._notice_changes(before)
 
     def _notice_changes(self, before: Book) -> None:
@@ -174,6 +179,34 @@ class Looks:
         server = self._desk.book.server
         ours = (server.process,) if server.process is not None and server.gone is None else ()
         self._exits.watch((*ours, *self._desk.book.stubs.live, *self._desk.book.families.members))
+
+    def _watch_events(self) -> None:
+        if self._events is None:
+            self._events = self._desk.eyes.events(self._on_oom, self._on_limits)
+        # That of a server that is gone is watched until the next: its stubs may outlive it.
+        self._events.watch(self._desk.book.server.process)
+
+    def _on_oom(self, counts: OomCounts) -> None:
+        self._counted_at = counts.path
+        self._desk.book = self._desk.book.with_oom(counts)
+        self._desk.stirred.ring()
+        self._desk.wake["container"].ring()
+
+    def _on_limits(self) -> None:
+        self._desk.wake["container"].ring()
+
+    def tell_kills(self) -> None:
+        """Note the container's counts of OOM kills at this moment, where they are held open."""
+        counts = self._events.counts() if self._events is not None else None
+        if counts is not None:
+            self._desk.book = self._desk.book.with_oom(counts)
+
+    def _follow(self, reading: ContainerReading) -> None:
+        # Triton was moved to another cgroup: counts of the one that it left are no measure for this one.
+        found = reading.memory.oom_kills_path
+        if self._events is not None and found and self._counted_at not in ("", found):
+            self._counted_at = ""
+            self._events.watch(None)  # and anew with the next scan
 
     async def count_kills(self, moment: Instant, patience: float) -> None:
         """Read the container unless it was read since; one that is busy, or broken, brings no sample."""
@@ -239,8 +272,16 @@ class Looks:
         except OutstandingError as error:
             self._desk.track("container", began, ok=False, delivered=False, error=str(error))
             return
+        before = self._desk.book.container
         self._desk.book = self._desk.book.with_container(reading)
         self._desk.track("container", began, ok=True, delivered=True, error=None)
+        self._follow(reading)
+        if before is None or _limits(before) != _limits(reading):
+            self._desk.stirred.ring()
+
+
+def _limits(reading: ContainerReading) -> tuple[object, ...]:
+    return reading.memory.limit, reading.cpu.limit, reading.pids.limit
 
 
 def _news(before: Book, after: Book) -> bool:

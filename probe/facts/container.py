@@ -103,11 +103,20 @@ class OomCounts(msgspec.Struct, frozen=True):
     group_kills: int | None = None
 
 
+class Owner(msgspec.Struct, frozen=True):
+    """Whose process tritonserver is, as numbers; ``capable``: it holds capabilities."""
+
+    uid: int
+    gid: int
+    capable: bool
+
+
 class ContainerReading(msgspec.Struct, frozen=True):
     """One look at Triton's container.
 
     ``cgroup`` is 1 or 2, None where it can not be told; ``denied`` names what could not be read for
-    want of permission, so that it is said once with the security context that gives it.
+    want of permission, so that it is said once with the security context that gives it; ``owner`` is asked
+    for then alone.
     ``oom_score_adj`` of tritonserver tells the pod's QoS class.  ``node_memory_bytes`` is MemTotal.
     """
 
@@ -121,3 +130,4 @@ class ContainerReading(msgspec.Struct, frozen=True):
     oom_score_adj: int | None = None
     node_memory_bytes: int | None = None
     denied: tuple[str, ...] = ()
+    owner: Owner | None = None

@@ -78,7 +78,7 @@ def test_this_very_process_is_read_as_the_files_say() -> None:
     assert f":{reading.path}\n" in Path("/proc/self/cgroup").read_text()
     assert reading.node_memory_bytes == psutil.virtual_memory().total
     assert reading.oom_score_adj == int(Path("/proc/self/oom_score_adj").read_text())
-    assert reading.denied == ()
+    assert (reading.denied, reading.owner) == ((), None)
     assert reading.memory.limit is not None or place.names == ()
     if reading.memory.used_bytes is not None:
         assert 0 < reading.memory.used_bytes <= (reading.memory.peak_bytes or sys.maxsize)
@@ -139,7 +139,7 @@ def test_real_limits_on_cpu_and_processes_are_read(made_cgroup: Callable[[bytes]
     assert reading.cpu.limit.value == 0.5
     assert reading.cpu.throttled_seconds is not None
     assert reading.cpu.used_seconds is not None
-    assert reading.pids == type(reading.pids)(Limit(12, str(pids / "pids.max")), 1)
+    assert reading.pids == type(reading.pids)(Limit(12, str(pids / "pids.max")), 1, refused=0)
 
 
 @needs_root
@@ -184,6 +184,8 @@ def test_another_user_is_told_what_it_may_not_read() -> None:
     with child("unshare", "--mount", "sh", "-c", script) as pid:
         reading = look_from(pid, user=1000)
     assert reading.denied == ("cgroup", "shm")
+    assert reading.owner is not None
+    assert (reading.owner.uid, reading.owner.gid) == (0, 0)
     assert reading.shm is None
     assert reading.memory == type(reading.memory)()
     assert reading.cgroup in (1, 2)

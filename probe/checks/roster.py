@@ -20,6 +20,7 @@ from probe.checks import (
     pace,
     placement,
     server,
+    shm,
     staleness,
     stalls,
     stubs,
@@ -57,6 +58,7 @@ CHECKS: tuple[Callable[[Observation], Iterator[Claim]], ...] = (
     nvml.judge,
     visibility.judge,
     _container,
+    shm.judge,
     staleness.judge,
 )
 

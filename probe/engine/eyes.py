@@ -8,7 +8,7 @@ from typing import Protocol
 import msgspec
 
 from probe.facts.canaries import CanaryOrder, CanaryResult
-from probe.facts.container import ContainerReading
+from probe.facts.container import ContainerReading, ShmLevel
 from probe.facts.instants import Instant
 from probe.facts.models import ModelVersion
 from probe.facts.nvml import NvmlReading, Xid
@@ -105,10 +105,14 @@ class ExitEye(Protocol):
 
 
 class Eyes(msgspec.Struct, frozen=True):
-    """All of them.  ``exits`` makes the exit watch once the loop runs and the engine can be told."""
+    """All of them.  ``exits`` makes the exit watch once the loop runs and the engine can be told.
+
+    ``shm`` makes, in the same way, the watch on Triton's ``/dev/shm``; None where nobody can tell of it.
+    """
 
     triton: TritonEye
     nvml: NvmlEye
     processes: ProcessEye
     container: ContainerEye
     exits: Callable[[Callable[[Exit], None]], ExitEye]
+    shm: Callable[[Callable[[ShmLevel], None]], ContainerEventEye] | None = None

@@ -6,6 +6,9 @@ import msgspec
 
 from probe.facts.instants import Instant
 
+_FEW_INODES = 1000
+"""Each region takes one; of a large file system, a tenth of its inodes is still far more than there can be stubs."""
+
 
 class Limit(msgspec.Struct, frozen=True):
     """A limit and where it was read; ``value`` None says "no limit", an absent Limit "not readable"."""
@@ -108,6 +111,17 @@ class ShmLevel(msgspec.Struct, frozen=True):
     def free_bytes(self) -> int:
         """What is left."""
         return max(0, self.size_bytes - self.used_bytes)
+
+    @property
+    def nearly_full(self) -> bool:
+        """Whether nine tenths of the bytes are in use, or of the inodes and few are left."""
+        few = (
+            self.inodes_free is not None
+            and self.inodes_total is not None
+            and self.inodes_free < _FEW_INODES
+            and self.inodes_free * 10 <= self.inodes_total
+        )
+        return few or self.used_bytes * 10 >= self.size_bytes * 9
 
 
 class OomCounts(msgspec.Struct, frozen=True):

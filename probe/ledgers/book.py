@@ -7,7 +7,7 @@ from collections.abc import Iterable
 import msgspec
 
 from probe.facts.canaries import CanaryOrder, CanaryOutcome, CanaryResult
-from probe.facts.container import ContainerReading, OomCounts
+from probe.facts.container import ContainerReading, OomCounts, ShmLevel
 from probe.facts.instants import Instant
 from probe.facts.models import ModelVersion
 from probe.facts.nvml import NvmlReading, Xid
@@ -28,6 +28,7 @@ from probe.ledgers.kills import Count, KillsLedger
 from probe.ledgers.models import ModelsLedger
 from probe.ledgers.orphans import OrphansLedger
 from probe.ledgers.server import ServerLedger
+from probe.ledgers.shm import ShmLedger
 from probe.ledgers.stretches import is_inside, stretch_of
 from probe.ledgers.stubs import StubsLedger
 from probe.ledgers.workers import WorkersLedger
@@ -45,6 +46,7 @@ class Book(msgspec.Struct, frozen=True):
     workers: WorkersLedger = WorkersLedger()
     orphans: OrphansLedger = OrphansLedger()
     kills: KillsLedger = KillsLedger()
+    shm: ShmLedger = ShmLedger()
     canaries: CanariesLedger = CanariesLedger()
     evidence: EvidenceLedger = EvidenceLedger()
     gpus: GpusLedger = GpusLedger()
@@ -69,6 +71,7 @@ class Book(msgspec.Struct, frozen=True):
             families=families,
             workers=workers,
             orphans=book.orphans.with_scan(reading, families),
+            shm=book.shm.with_scan(reading, book.models),
             activity=book.activity.with_scan(reading),
             exertion=exertion,
             processes=reading,
@@ -193,7 +196,12 @@ class Book(msgspec.Struct, frozen=True):
     def with_container(self, reading: ContainerReading) -> Book:
         """After a look at the container; its count of OOM kills may explain exits."""
         kills, told = self.kills.with_reading(reading)
-        return msgspec.structs.replace(self, container=reading)._explained(kills, told)  # noqa: SLF001
+        shm = self.shm.with_look(reading)
+        return msgspec.structs.replace(self, container=reading, shm=shm)._explained(kills, told)  # noqa: SLF001
+
+    def with_shm(self, level: ShmLevel) -> Book:
+        """After the kernel told that something changed in Triton's ``/dev/shm``."""
+        return msgspec.structs.replace(self, shm=self.shm.with_level(level))
 
     def with_oom(self, counts: OomCounts) -> Book:
         """After the kernel told that Triton's container lost a process for want of memory."""
@@ -212,6 +220,7 @@ class Book(msgspec.Struct, frozen=True):
             workers=WorkersLedger(),
             exercise=ExerciseLedger(),
             kills=KillsLedger(),
+            shm=self.shm.forgotten(),
             canaries=self.canaries.forgotten(),
             evidence=self.evidence.forgotten(),
             growth=GrowthLedger(),

@@ -20,7 +20,7 @@ from probe.engine import looks
 from probe.engine.engine import Engine
 from probe.engine.eyes import Eyes
 from probe.facts.canaries import CanaryOrder, CanaryOutcome, CanaryResult
-from probe.facts.container import ContainerReading, Limit, MemoryUse, ShmUse
+from probe.facts.container import ContainerReading, Limit, MemoryUse, ShmFile, ShmLevel, ShmUse
 from probe.facts.findings import Finding
 from probe.facts.gates import Gate
 from probe.facts.instants import Instant
@@ -103,6 +103,10 @@ class Stage:
     """What Triton says of a model whose stub exited; empty: what its statistics say."""
     nvml: NvmlReading | None = None
     oom_kills: int = 0
+    shm_left: tuple[str, ...] = ()
+    """Files in ``/dev/shm`` that no process maps."""
+    shm_watched: list[ProcessId | None] = field(default_factory=list)
+    on_shm: Callable[[ShmLevel], None] | None = None
     hung: set[str] = field(default_factory=set)
     broken: set[str] = field(default_factory=set)
     inquiry_seconds: float = 0.0
@@ -126,8 +130,17 @@ class Stage:
     def eyes(self) -> Eyes:
         """The eyes on this stage."""
         return Eyes(
-            TritonDouble(self), NvmlDouble(self), ProcessDouble(self), ContainerDouble(self), self._exits
+            TritonDouble(self),
+            NvmlDouble(self),
+            ProcessDouble(self),
+            ContainerDouble(self),
+            self._exits,
+            shm=self._shm,
         )
+
+    def _shm(self, on_shm: Callable[[ShmLevel], None]) -> ShmWatchDouble:
+        self.on_shm = on_shm
+        return ShmWatchDouble(self)
 
     def exit(self, pid: int, status: int | None = KILLED) -> None:
         """End a watched process; the kernel tells at once."""
@@ -314,13 +327,31 @@ class ContainerDouble:
     def __init__(self, stage: Stage) -> None:
         self._stage = stage
 
-    def look(self, pid: int | None, suspects: frozenset[str] = frozenset()) -> ContainerReading:  # noqa: ARG002
+    def look(self, pid: int | None, suspects: frozenset[str] = frozenset()) -> ContainerReading:
         """One look."""
         self._stage.met("container")
         self._stage.asked_container.append(pid)
         seen = container(self._stage.clock())
         memory = msgspec.structs.replace(seen.memory, oom_kills=self._stage.oom_kills)
-        return msgspec.structs.replace(seen, memory=memory)
+        files = tuple(ShmFile(name, MIB, 0.0) for name in self._stage.shm_left)
+        left = suspects & frozenset(self._stage.shm_left)
+        shm = ShmUse(GIB, MIB, files=files, unmapped=left)
+        return msgspec.structs.replace(seen, memory=memory, shm=shm)
+
+
+class ShmWatchDouble:
+    """Remembers whose ``/dev/shm`` is watched."""
+
+    def __init__(self, stage: Stage) -> None:
+        self._stage = stage
+
+    def watch(self, process: ProcessId | None) -> None:
+        """Watch this one's."""
+        self._stage.shm_watched.append(process)
+
+    def close(self) -> None:
+        """Watch none."""
+        self._stage.closed.add("shm")
 
 
 class ExitDouble:

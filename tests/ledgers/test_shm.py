@@ -7,12 +7,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from probe.facts.processes import ProcessState
 from probe.ledgers import shm
 from probe.ledgers.shm import ASKED_AGAIN, Growth, ShmLedger
 from tests.worlds import (
     MIB,
     START,
-    ProcessState,
     World,
     key,
     python_model,

@@ -16,6 +16,9 @@ from probe.ledgers.shm import ShmLedger
 _MIB = 1 << 20
 _PLENTY = 64 * _MIB
 """Free bytes that are enough for stubs that hold less than these, however small a part of a huge file system."""
+_FILLED = 0.75
+"""From this part on, steps by which regions were seen to grow count: after a first request, a region may well have
+all that it will ever need."""
 _NAMED = 5
 """Regions that a message names."""
 _MUCH = 4
@@ -39,10 +42,16 @@ def _pressed(level: ShmLevel, shm: ShmLedger, need: Need) -> bool:
     # Any stub may be the next to grow.
     if level.free_bytes < need.step_bytes:
         return True
+    if level.free_bytes < _largest_step(shm) and level.used_bytes >= _FILLED * level.size_bytes:
+        return True
     regions = sum(each.held_bytes for each in shm.regions.values())
     few_bytes = level.free_bytes < max(_PLENTY, regions + need.growth_bytes)
     full = level.used_bytes * 10 >= level.size_bytes * 9
     return level.nearly_full and (few_bytes or not full)
+
+
+def _largest_step(shm: ShmLedger) -> int:
+    return max((each.step_bytes for each in shm.growths.values()), default=0)
 
 
 def _pressure(level: ShmLevel, shm: ShmLedger, need: Need) -> Claim:
@@ -56,6 +65,8 @@ def _pressure(level: ShmLevel, shm: ShmLedger, need: Need) -> Claim:
             f"{_size(level.free_bytes)} are free, and a stub's region grows by {_size(need.step_bytes)} at least: "
             "where that fails, so does the request"
         )
+    if (step := _largest_step(shm)) > max(need.step_bytes, level.free_bytes):
+        told.append(f"one has grown by {_size(step)} at once")
     if largest is not None:
         told.append(f"the largest region is {_named(shm, largest)}{_grown(shm, largest)}")
     if shm.others_bytes:
@@ -72,6 +83,7 @@ def _pressure(level: ShmLevel, shm: ShmLedger, need: Need) -> Claim:
         {
             **_figures(level, shm),
             "growth_step_bytes": need.step_bytes,
+            "growth_step_seen_bytes": _largest_step(shm),
             "largest_region": largest.name if largest is not None else None,
             "largest_region_bytes": largest.held_bytes if largest is not None else None,
             "suggested_bytes": wanted,
@@ -171,8 +183,9 @@ def _named(shm: ShmLedger, file: ShmFile) -> str:
 
 def _grown(shm: ShmLedger, file: ShmFile) -> str:
     growth = shm.growths.get(file.name)
-    grew = growth is not None and growth.steps > 0
-    return f", grown from {_size(growth.first_bytes)}" if growth is not None and grew else ""
+    if growth is None or growth.at is None:
+        return ""
+    return f", grown from {_size(growth.first_bytes)}"
 
 
 def _share(level: ShmLevel) -> float:

@@ -74,11 +74,15 @@ class Doubt(msgspec.Struct, frozen=True):
 
 
 class Growth(msgspec.Struct, frozen=True):
-    """How a region grew since it was first seen, in bytes; it never shrinks.  ``at``: when it last did."""
+    """How a region grew since it was first seen, in bytes; it never shrinks.  ``at``: when it last did.
+
+    It grows by what a request's tensors need at once, so that ``step_bytes``, the most between two looks, may be
+    far above the step that it was started with.
+    """
 
     first_bytes: int
     held_bytes: int
-    steps: int = 0
+    step_bytes: int = 0
     at: Instant | None = None
 
 
@@ -239,4 +243,5 @@ def _grown(before: Growth | None, held: int, moment: Instant) -> Growth:
         return Growth(held, held)
     if held <= before.held_bytes:
         return before
-    return Growth(before.first_bytes, held, before.steps + 1, moment)
+    step = max(before.step_bytes, held - before.held_bytes)
+    return Growth(before.first_bytes, held, step, moment)

@@ -88,8 +88,9 @@ def test_pressure_tells_figures_and_the_largest_region_and_what_to_write() -> No
     assert claim.subject == CONTAINER
     assert claim.message == (
         "/dev/shm holds 15 MiB of 16 MiB (94 %); 1 MiB are free, and a stub's region grows by 1 MiB at least: where "
-        "that fails, so does the request; the largest region is triton_python_backend_shm_region_100 (m/1 m_0_0, "
-        "12 MiB), grown from 1 MiB; 2 MiB are in files that are no stub's region."
+        "that fails, so does the request; one has grown by 11 MiB at once; the largest region is "
+        "triton_python_backend_shm_region_100 (m/1 m_0_0, 12 MiB), grown from 1 MiB; 2 MiB are in "
+        "files that are no stub's region."
     )
     assert "emptyDir: {medium: Memory, sizeLimit: 64Mi}" in claim.remedy
     assert "--shm-size=64m" in claim.remedy
@@ -102,11 +103,26 @@ def test_pressure_tells_figures_and_the_largest_region_and_what_to_write() -> No
         "other_files": 1,
         "other_files_bytes": 2 * MIB,
         "growth_step_bytes": MIB,
+        "growth_step_seen_bytes": 11 * MIB,
         "largest_region": "triton_python_backend_shm_region_100",
         "largest_region_bytes": 12 * MIB,
         "suggested_bytes": 64 * MIB,
     }
     assert claim.action is None
+
+
+@pytest.mark.parametrize(
+    ("first", "then", "expected"),
+    [(9, 14, ["ShmPressure"]), (1, 12, ["ShmPressure"]), (12, 13, []), (1, 11, [])],
+)
+def test_a_step_that_was_seen_may_come_again_where_much_is_in_use(
+    first: int, then: int, expected: list[str]
+) -> None:
+    """A region grows by what tensors need at once (seen in 24.10: it failed at 14 of 16 MiB)."""
+    seen = serving(python_model("m"))
+    for held in (first, then):
+        seen = seen.with_stub(stub(100, "m_0_0", shm=held * MIB)).shm(size=16 * MIB)
+    assert [each for each in seen.reasons(shm.judge) if each == "ShmPressure"] == expected
 
 
 def test_inodes_run_out_too() -> None:
@@ -139,6 +155,14 @@ def test_the_kernels_word_between_looks_is_enough() -> None:
 def test_a_file_system_of_no_size_is_full() -> None:
     """Nothing is divided by zero."""
     assert "100 %" in World(server=server()).scans().shm(size=0).only("ShmPressure", shm.judge).message
+
+
+def test_a_region_whose_name_was_learned_after_the_listing_has_no_growth_yet() -> None:
+    """With a prefix that nothing told of: the file was another's until its stub was seen."""
+    seen = World(server=server()).scans().shm(("mine", 60 * MIB))
+    assert seen.book.shm.others_bytes == 60 * MIB
+    told = seen.having(stubs=(stub(100, "m_0_0", region="mine"),)).scans().only("ShmPressure", shm.judge)
+    assert "the largest region is mine (m/1 m_0_0, 60 MiB)." in told.message
 
 
 # Too small

@@ -23,8 +23,10 @@ from probe.sources.processes.procfs import Procfs
 
 PAUSE = 0.1
 """Seconds between two words at least: a client may make and remove files with each request."""
+FLOOD = 3.0
+"""Seconds of changes without a pause after which they are no load of a model any more."""
 LONGEST_PAUSE = 1.0
-"""Seconds once changes follow each other without an end."""
+"""Seconds between two words in such a flood."""
 
 _WANTED = (
     inotify.CREATE
@@ -57,6 +59,7 @@ class ShmWatch:
         self._timer: asyncio.TimerHandle | None = None
         self._rested = 0.0
         self._pause = PAUSE
+        self._busy_since = 0.0
 
     @property
     def watching(self) -> bool:
@@ -124,9 +127,11 @@ class ShmWatch:
         if self._queue is None:
             return
         loop = asyncio.get_running_loop()
-        quiet = loop.time() - self._rested > self._pause
-        self._pause = PAUSE if quiet else min(2 * self._pause, LONGEST_PAUSE)
-        self._rested = loop.time() + self._pause
+        moment = loop.time()
+        if moment - self._rested > self._pause:
+            self._busy_since = moment
+        self._pause = LONGEST_PAUSE if moment - self._busy_since > FLOOD else PAUSE
+        self._rested = moment + self._pause
         if any(mask & _ENDED for _, mask, _ in self._queue.read()):
             self.close()
             return

@@ -15,6 +15,8 @@ from pathlib import Path
 
 import msgspec
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from probe.facts.container import ContainerReading, ShmFile, ShmUse
 from probe.sources.container import holders, shm
@@ -272,6 +274,31 @@ def test_a_mapping_is_found_among_any_lines(proc: Proc, file: Listed, junk: byte
     """Also behind what is no mapping, and beyond one piece of reading."""
     proc.process(7, junk + b"7f00-7f10 r--p 00000000 00:00 0 \n" * 5000 + line(file))
     assert proc.search(file).mapped == {"region"}
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=100)
+@given(
+    st.lists(
+        st.binary(max_size=80) | st.from_regex(rb"\A.{0,9} r r [0-9a-f]{1,30}:[0-9a-f]{1,30} [0-9]{1,30} \Z")
+    )
+)
+def test_no_bytes_of_maps_make_a_search_raise(tmp_path: Path, lines: list[bytes]) -> None:
+    """Nor do they hide the line that tells."""
+    shutil.rmtree(tmp_path)
+    tmp_path.mkdir()
+    path = tmp_path / "region"
+    path.touch()
+    found = listed(path)
+    (tmp_path / "proc").mkdir()
+    here = Proc(tmp_path / "proc")
+    here.process(7, b"\n".join([*lines, b"", line(found)]))
+    assert here.search(found).mapped == {"region"}
+
+
+def test_a_line_without_an_end_proves_no_absence(proc: Proc, file: Listed) -> None:
+    """The kernel writes none; it is not kept in memory to see."""
+    proc.process(7, b"x" * (1 << 18))
+    assert proc.search(file).undecided == {"region"}
 
 
 def test_another_device_or_inode_is_another_file(proc: Proc, file: Listed) -> None:

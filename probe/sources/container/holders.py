@@ -22,7 +22,7 @@ MOST_MAPS_BYTES = 16 << 20
 """Of one process: a hundred thousand mappings, more than the kernel grants unless it is told to."""
 
 _PIECE = 1 << 16
-_MAPPED = re.compile(rb"^\S+ \S+ \S+ ([0-9a-f]+):([0-9a-f]+) ([0-9]+)", re.MULTILINE)
+_MAPPED = re.compile(rb"^\S+ \S+ \S+ ([0-9a-f]{1,3}):([0-9a-f]{1,5}) ([0-9]{1,20}) ", re.MULTILINE)
 _RESIDENT = b"RssShmem:"
 
 
@@ -95,7 +95,7 @@ def _mappings(path: bytes) -> Iterator[tuple[bytes, bytes, bytes]]:
         rest, total = b"", 0
         while piece := os.read(descriptor, _PIECE):
             total += len(piece)
-            if total > MOST_MAPS_BYTES:
+            if total > MOST_MAPS_BYTES or len(rest) > _PIECE:  # no line is that long
                 raise _UnsureError
             text = rest + piece
             end = text.rfind(b"\n") + 1

@@ -24,6 +24,7 @@ from probe.checks import (
     placement,
     qos,
     server,
+    shm,
     staleness,
     stalls,
     stubs,
@@ -65,6 +66,7 @@ CHECKS: tuple[Callable[[Observation], Iterator[Claim]], ...] = (
     memory_pressure.judge,
     cpu.judge,
     pids.judge,
+    shm.judge,
     staleness.judge,
 )
 

@@ -8,7 +8,7 @@ from typing import Protocol
 import msgspec
 
 from probe.facts.canaries import CanaryOrder, CanaryResult
-from probe.facts.container import ContainerReading, OomCounts
+from probe.facts.container import ContainerReading, OomCounts, ShmLevel
 from probe.facts.instants import Instant
 from probe.facts.models import ModelVersion
 from probe.facts.nvml import NvmlReading, Xid
@@ -96,6 +96,18 @@ class ContainerEventEye(Protocol):
         ...
 
 
+class ShmEye(Protocol):
+    """Is told by the kernel of what changes in Triton's ``/dev/shm``."""
+
+    def watch(self, process: ProcessId | None) -> None:
+        """Watch that of this process from now on, or none."""
+        ...
+
+    def close(self) -> None:
+        """Let go of all."""
+        ...
+
+
 class ExitEye(Protocol):
     """Is told of exits by the kernel."""
 
@@ -109,9 +121,10 @@ class ExitEye(Protocol):
 
 
 class Eyes(msgspec.Struct, frozen=True):
-    """All of them.  ``exits`` and ``events`` make their watch once the loop runs and the engine can be told.
+    """All of them.  ``exits``, ``events`` and ``shm`` make their watch once the loop runs and the engine can be told.
 
-    The first call of ``events`` brings counts of OOM kills, the second says that a limit was written.
+    The first call of ``events`` brings counts of OOM kills, the second says that a limit was written; ``shm``
+    tells of Triton's ``/dev/shm``, and is None where nobody can.
     """
 
     triton: TritonEye
@@ -120,3 +133,4 @@ class Eyes(msgspec.Struct, frozen=True):
     container: ContainerEye
     exits: Callable[[Callable[[Exit], None]], ExitEye]
     events: Callable[[Callable[[OomCounts], None], Callable[[], None]], ContainerEventEye]
+    shm: Callable[[Callable[[ShmLevel], None]], ShmEye] | None = None

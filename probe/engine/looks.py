@@ -10,8 +10,8 @@ import msgspec
 
 from probe.engine.agenda import agenda
 from probe.engine.desk import Desk
-from probe.engine.eyes import ContainerEventEye, ExitEye
-from probe.facts.container import ContainerReading, OomCounts
+from probe.engine.eyes import ContainerEventEye, ExitEye, ShmEye
+from probe.facts.container import ContainerReading, OomCounts, ShmLevel
 from probe.facts.instants import Instant
 from probe.facts.models import ModelState
 from probe.facts.nvml import Gpu, NvmlState, Xid
@@ -19,6 +19,7 @@ from probe.facts.processes import Exit
 from probe.facts.triton import Failure, TritonReading
 from probe.kits.errands import Errand, OutstandingError
 from probe.ledgers.book import Book, age
+from probe.ledgers.shm import SURE_AFTER
 
 SCAN_INTERVAL = 2.0
 """Seconds between scans of ``/proc`` at most: nothing tells an unprivileged process of a new stub."""
@@ -57,12 +58,13 @@ class Looks:
         self._exits: ExitEye | None = None
         self._events: ContainerEventEye | None = None
         self._counted_at = ""
+        self._shm: ShmEye | None = None
         self._changed: frozenset[str] = frozenset()
         desk.eyes.nvml.listen(self._on_xid)
 
     def close(self) -> None:
         """Let go of what the kernel tells and of the threads; does not wait."""
-        for eye in (self._exits, self._events):
+        for eye in (self._exits, self._events, self._shm):
             if eye is not None:
                 eye.close()
         self._scanner.close()
@@ -147,6 +149,7 @@ class Looks:
         self._desk.track("processes", began, ok=True, delivered=True, error=None)
         self._watch_exits()
         self._watch_events()
+        self._watch_shm()
         self._notice_changes(before)
 
     def _notice_changes(self, before: Book) -> None:
@@ -208,6 +211,21 @@ class Looks:
             self._counted_at = ""
             self._events.watch(None)  # and anew with the next scan
 
+    def _watch_shm(self) -> None:
+        if self._shm is None and self._desk.eyes.shm is not None:
+            self._shm = self._desk.eyes.shm(self._on_shm)
+        if self._shm is not None:
+            server = self._desk.book.server
+            self._shm.watch(server.process if server.gone is None else None)
+
+    def _on_shm(self, level: ShmLevel) -> None:
+        before = self._desk.book.shm.level
+        self._desk.book = self._desk.book.with_shm(level)
+        if (before is not None and before.nearly_full) != level.nearly_full:
+            self._desk.stirred.ring()
+            # With what it is full.
+            self._desk.wake["container"].ring()
+
     async def count_kills(self, moment: Instant, patience: float) -> None:
         """Read the container unless it was read since; one that is busy, or broken, brings no sample."""
         server = self._desk.book.server
@@ -266,9 +284,12 @@ class Looks:
         began = self._desk.clock()
         server = self._desk.book.server
         pid = server.process.pid if server.process is not None and server.gone is None else None
+        suspects = self._desk.book.shm.suspects
         try:
             async with self._reading:
-                reading = await self._reader.run(lambda: self._desk.eyes.container.look(pid), SCAN_DEADLINE)
+                reading = await self._reader.run(
+                    lambda: self._desk.eyes.container.look(pid, suspects), SCAN_DEADLINE
+                )
         except OutstandingError as error:
             self._desk.track("container", began, ok=False, delivered=False, error=str(error))
             return
@@ -278,6 +299,13 @@ class Looks:
         self._follow(reading)
         if before is None or _limits(before) != _limits(reading):
             self._desk.stirred.ring()
+
+    async def make_sure(self) -> None:
+        """Look at the container until it is told whether regions are orphans; for a caller that looks once."""
+        for _ in range(2):
+            if self._desk.book.shm.unsure:
+                await asyncio.sleep(SURE_AFTER)
+                await self.look_at_container()
 
 
 def _limits(reading: ContainerReading) -> tuple[object, ...]:

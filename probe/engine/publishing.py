@@ -217,7 +217,7 @@ class Publisher:
             findings=findings,
             models=report.models(seen),
             gpus=report.gpus(seen, findings),
-            container=report.container(seen.book.container),
+            container=report.container(seen.book.container, seen.book.shm),
             evidence=seen.book.evidence.evidence,
             sizing=sizing(seen),
         )

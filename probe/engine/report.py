@@ -9,7 +9,7 @@ from probe.checks.outside import use_of
 from probe.checks.stubs import believed_deaths
 from probe.checks.verdicts import placement_of
 from probe.facts.canaries import CanaryOutcome
-from probe.facts.container import ContainerReading, Limit
+from probe.facts.container import ContainerReading, Limit, ShmUse
 from probe.facts.findings import Finding, Severity
 from probe.facts.models import ModelState
 from probe.facts.nvml import Gpu
@@ -31,6 +31,7 @@ from probe.facts.status import (
 )
 from probe.ledgers.lives import LiveStub
 from probe.ledgers.models import ModelRecord
+from probe.ledgers.shm import ShmLedger
 
 
 def triton(seen: Observation) -> TritonStatus:
@@ -79,6 +80,7 @@ def _model(seen: Observation, record: ModelRecord) -> ModelStatus:
         stubs=tuple(_stub(seen, each) for each in seen.book.stubs.of(record.key)),
         traffic=_traffic(seen, record),
         canary=_canary(seen, record),
+        shm_bytes=_shm_bytes(seen, record),
     )
 
 
@@ -118,6 +120,20 @@ def _stub(seen: Observation, live: LiveStub) -> StubStatus:
         shm_bytes=stub.shm_bytes,
         children=len(stub.descendants),
     )
+
+
+def _shm_bytes(seen: Observation, record: ModelRecord) -> int | None:
+    stubs, listed = seen.book.stubs.of(record.key), seen.book.shm.of(record.key)
+    if not stubs and not listed:
+        return None
+    held = {name: each.held_bytes for name, each in listed.items()}
+    for each in stubs:
+        # A region that began since the last listing, or one where nothing can be listed.
+        if each.stub.arguments.shm_region not in held:
+            if each.stub.shm_bytes is None:
+                return None
+            held[each.stub.arguments.shm_region] = each.stub.shm_bytes
+    return sum(held.values())
 
 
 def _traffic(seen: Observation, record: ModelRecord) -> TrafficStatus:
@@ -186,11 +202,11 @@ def _well(seen: Observation, gpu: Gpu, *, told: bool, unwell: frozenset[str]) ->
     return None if gpu.error is not None or (action is None and not told) else True
 
 
-def container(reading: ContainerReading | None) -> ContainerStatus:
+def container(reading: ContainerReading | None, shm: ShmLedger = ShmLedger()) -> ContainerStatus:  # noqa: B008  (frozen)
     """Triton's container."""
     if reading is None:
         return ContainerStatus(None, None)
-    memory, cpu, pids, shm = reading.memory, reading.cpu, reading.pids, reading.shm
+    memory, cpu, pids = reading.memory, reading.cpu, reading.pids
     return ContainerStatus(
         cgroup=reading.cgroup,
         qos=qos_of(reading),
@@ -220,10 +236,22 @@ def container(reading: ContainerReading | None) -> ContainerStatus:
         pids=ContainerPidsStatus(
             limited=_limited(pids.limit), limit=_whole(pids.limit), used=pids.used, refused=pids.refused
         ),
-        shm=ContainerShmStatus(
-            size_bytes=shm.size_bytes if shm is not None else None,
-            used_bytes=shm.used_bytes if shm is not None else None,
-        ),
+        shm=_shm(reading.shm, shm),
+    )
+
+
+def _shm(use: ShmUse | None, shm: ShmLedger) -> ContainerShmStatus:
+    if use is None:
+        return ContainerShmStatus()
+    level, listed = shm.level, use.files is not None
+    return ContainerShmStatus(
+        size_bytes=level.size_bytes if level is not None else use.size_bytes,
+        used_bytes=level.used_bytes if level is not None else use.used_bytes,
+        orphan_bytes=shm.orphan_bytes if listed else None,
+        peak_bytes=shm.peak.used_bytes if shm.peak is not None else None,
+        inodes_free=use.inodes_free,
+        regions=len(shm.regions) if listed else None,
+        others=len(shm.files) - len(shm.regions) if listed else None,
     )
 
 

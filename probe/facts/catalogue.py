@@ -354,21 +354,18 @@ _ALL = (
         "/dev/shm is nearly full.",
         _WARNING,
         Action.CHECK_CONFIG,
-        judged=False,
     ),
     Reason(
         "ShmTooSmall",
         "/dev/shm is smaller than its stubs can need.",
         _WARNING,
         Action.CHECK_CONFIG,
-        judged=False,
     ),
     Reason(
         "ShmLeaked",
         "/dev/shm holds regions that no live process owns.",
         _WARNING,
-        Action.RELOAD_MODEL,
-        judged=False,
+        Action.NONE,
     ),
     Reason(
         "ObservationStale",

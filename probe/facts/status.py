@@ -103,6 +103,8 @@ class ModelStatus(msgspec.Struct, frozen=True):
     stubs: tuple[StubStatus, ...]
     traffic: TrafficStatus
     canary: CanaryStatus | None = None
+    shm_bytes: int | None = None
+    """What the regions of its stubs hold, those of dead ones too as long as they are there."""
 
 
 class CanaryStatus(msgspec.Struct, frozen=True):
@@ -167,11 +169,15 @@ class ContainerPidsStatus(msgspec.Struct, frozen=True):
 
 
 class ContainerShmStatus(msgspec.Struct, frozen=True):
-    """``/dev/shm`` in bytes."""
+    """``/dev/shm`` in bytes; ``peak_bytes`` since this tritonserver began, ``regions`` and ``others`` are files."""
 
     size_bytes: int | None = None
     used_bytes: int | None = None
     orphan_bytes: int | None = None
+    peak_bytes: int | None = None
+    inodes_free: int | None = None
+    regions: int | None = None
+    others: int | None = None
 
 
 class ContainerStatus(msgspec.Struct, frozen=True):

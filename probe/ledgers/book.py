@@ -7,7 +7,7 @@ from collections.abc import Iterable
 import msgspec
 
 from probe.facts.canaries import CanaryOrder, CanaryOutcome, CanaryResult
-from probe.facts.container import ContainerReading, OomCounts
+from probe.facts.container import ContainerReading, OomCounts, ShmLevel
 from probe.facts.instants import Instant
 from probe.facts.models import ModelVersion
 from probe.facts.nvml import NvmlReading, NvmlState, Xid
@@ -29,6 +29,7 @@ from probe.ledgers.models import ModelsLedger
 from probe.ledgers.orphans import OrphansLedger
 from probe.ledgers.peaks import PeaksLedger
 from probe.ledgers.server import ServerLedger
+from probe.ledgers.shm import ShmLedger
 from probe.ledgers.strain import StrainLedger
 from probe.ledgers.stretches import is_inside, stretch_of
 from probe.ledgers.stubs import StubsLedger
@@ -47,6 +48,7 @@ class Book(msgspec.Struct, frozen=True):
     workers: WorkersLedger = WorkersLedger()
     orphans: OrphansLedger = OrphansLedger()
     kills: KillsLedger = KillsLedger()
+    shm: ShmLedger = ShmLedger()
     canaries: CanariesLedger = CanariesLedger()
     evidence: EvidenceLedger = EvidenceLedger()
     gpus: GpusLedger = GpusLedger()
@@ -73,6 +75,7 @@ class Book(msgspec.Struct, frozen=True):
             families=families,
             workers=workers,
             orphans=book.orphans.with_scan(reading, families),
+            shm=book.shm.with_scan(reading, book.models),
             activity=book.activity.with_scan(reading),
             exertion=exertion,
             peaks=book.peaks.with_scan(reading, book.server, stubs, book.models),
@@ -210,10 +213,15 @@ class Book(msgspec.Struct, frozen=True):
         after = msgspec.structs.replace(
             self,
             container=reading,
+            shm=self.shm.with_look(reading),
             strain=self.strain.with_reading(reading),
             peaks=self.peaks.with_container(reading, self.server, self.models),
         )
         return after._explained(kills, told)  # noqa: SLF001
+
+    def with_shm(self, level: ShmLevel) -> Book:
+        """After the kernel told that something changed in Triton's ``/dev/shm``."""
+        return msgspec.structs.replace(self, shm=self.shm.with_level(level))
 
     def with_oom(self, counts: OomCounts) -> Book:
         """After the kernel told that Triton's container lost a process for want of memory."""
@@ -233,6 +241,7 @@ class Book(msgspec.Struct, frozen=True):
             workers=WorkersLedger(),
             exercise=ExerciseLedger(),
             kills=KillsLedger(),
+            shm=self.shm.forgotten(),
             canaries=self.canaries.forgotten(),
             evidence=self.evidence.forgotten(),
             growth=GrowthLedger(),

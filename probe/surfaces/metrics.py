@@ -82,7 +82,7 @@ def _model(sheet: Sheet, model: ModelStatus, snapshot: Snapshot) -> None:
         count: int | None = getattr(model.instances, state_name)
         sheet.put("model_instances", (*who, state_name), count)
     sheet.put("model_stub_memory_bytes", who, _whole([each.rss_bytes for each in model.stubs]))
-    sheet.put("model_shm_bytes", who, _whole([each.shm_bytes for each in model.stubs]))
+    sheet.put("model_shm_bytes", who, model.shm_bytes)
     sheet.put("model_requests_total", (*who, "success"), model.traffic.success_total)
     sheet.put("model_requests_total", (*who, "failure"), model.traffic.failure_total)
     last = snapshot.tallies.last_success_wall.get((model.name, model.version))

@@ -20,7 +20,15 @@ from probe.engine import looks
 from probe.engine.engine import Engine
 from probe.engine.eyes import Eyes
 from probe.facts.canaries import CanaryOrder, CanaryOutcome, CanaryResult
-from probe.facts.container import ContainerReading, Limit, MemoryUse, OomCounts, ShmUse
+from probe.facts.container import (
+    ContainerReading,
+    Limit,
+    MemoryUse,
+    OomCounts,
+    ShmFile,
+    ShmLevel,
+    ShmUse,
+)
 from probe.facts.findings import Finding
 from probe.facts.gates import Gate
 from probe.facts.instants import Instant
@@ -109,6 +117,10 @@ class Stage:
     memory_limit: int = 8 * GIB
     oom_path: str = ""
     """Where the counts are: another path is another cgroup, into which Triton was moved."""
+    shm_left: tuple[str, ...] = ()
+    """Files in ``/dev/shm`` that no process maps."""
+    shm_watched: list[ProcessId | None] = field(default_factory=list)
+    on_shm: Callable[[ShmLevel], None] | None = None
     hung: set[str] = field(default_factory=set)
     broken: set[str] = field(default_factory=set)
     inquiry_seconds: float = 0.0
@@ -141,7 +153,12 @@ class Stage:
             ContainerDouble(self),
             self._exits,
             self._events,
+            shm=self._shm,
         )
+
+    def _shm(self, on_shm: Callable[[ShmLevel], None]) -> ShmWatchDouble:
+        self.on_shm = on_shm
+        return ShmWatchDouble(self)
 
     def exit(self, pid: int, status: int | None = KILLED) -> None:
         """End a watched process; the kernel tells at once."""
@@ -346,7 +363,7 @@ class ContainerDouble:
     def __init__(self, stage: Stage) -> None:
         self._stage = stage
 
-    def look(self, pid: int | None, suspects: frozenset[str] = frozenset()) -> ContainerReading:  # noqa: ARG002
+    def look(self, pid: int | None, suspects: frozenset[str] = frozenset()) -> ContainerReading:
         """One look."""
         self._stage.met("container")
         self._stage.asked_container.append(pid)
@@ -358,7 +375,25 @@ class ContainerDouble:
             oom_group_kills=self._stage.oom_group_kills,
             oom_kills_path=self._stage.oom_path,
         )
-        return msgspec.structs.replace(seen, memory=memory)
+        files = tuple(ShmFile(name, MIB, 0.0) for name in self._stage.shm_left)
+        left = suspects & frozenset(self._stage.shm_left)
+        shm = ShmUse(GIB, MIB, files=files, unmapped=left)
+        return msgspec.structs.replace(seen, memory=memory, shm=shm)
+
+
+class ShmWatchDouble:
+    """Remembers whose ``/dev/shm`` is watched."""
+
+    def __init__(self, stage: Stage) -> None:
+        self._stage = stage
+
+    def watch(self, process: ProcessId | None) -> None:
+        """Watch this one's."""
+        self._stage.shm_watched.append(process)
+
+    def close(self) -> None:
+        """Watch none."""
+        self._stage.closed.add("shm")
 
 
 class ContainerEventDouble:

@@ -238,7 +238,34 @@ def test_no_limit_is_another_thing_than_an_unknown_one() -> None:
         None,
     )
     assert told.pids.refused == 2
-    assert told.shm == ContainerShmStatus(64 * MIB, MIB, None)
+    assert told.shm == ContainerShmStatus(64 * MIB, MIB)
+
+
+def test_dev_shm_is_told_with_its_regions_and_its_fullest_moment() -> None:
+    """Use is the latest word, of a look or of the kernel; files that can not be listed are not counted as none."""
+    seen = serving(ON_CPU).shm("clients", size=16 * MIB, inodes_free=7, inodes_total=9000)
+    full = seen.shm_changes(12 * MIB, size=16 * MIB).shm_changes(5 * MIB, size=16 * MIB)
+    told = report.container(full.book.container, full.book.shm).shm
+    assert told == ContainerShmStatus(
+        16 * MIB, 5 * MIB, 0, peak_bytes=12 * MIB, inodes_free=7, regions=2, others=1
+    )
+    blind = seen.shm(size=16 * MIB, files=None)
+    told = report.container(blind.book.container, blind.book.shm).shm
+    assert (told.orphan_bytes, told.regions, told.others) == (None, None, None)
+    assert told.used_bytes == 2 * MIB
+
+
+def test_a_models_shared_memory_is_what_its_stubs_regions_hold_a_dead_ones_too() -> None:
+    """As long as the region is there; an orphan's model has nothing of it."""
+    seen = serving(ON_CPU)
+    assert model(seen).shm_bytes == 2 * MIB
+    assert model(seen.with_stub(stub(100, "m_0_0", shm=None)).scans()).shm_bytes is None
+    second = "triton_python_backend_shm_region_101"
+    dead = seen.shm().exits("m_0_1", signal=9).scans().polls()
+    assert model(dead.shm((second, 5 * MIB))).shm_bytes == 6 * MIB
+    assert model(dead.shm()).shm_bytes == MIB
+    assert model(dead.having(stubs=()).scans().shm()).shm_bytes is None
+    assert model(serving(ensemble("e", "m"))).shm_bytes is None
 
 
 @pytest.mark.parametrize(

@@ -114,6 +114,7 @@ def model(name: str = "resnet", version: str = "1", *, success: int | None = 12)
             for index in range(2)
         ),
         traffic=TrafficStatus(success, 1, 2.5, 0.004),
+        shm_bytes=2 << 20,
     )
 
 

@@ -302,10 +302,11 @@ class Looks:
 
     async def make_sure(self) -> None:
         """Look at the container until it is told whether regions are orphans; for a caller that looks once."""
-        for _ in range(2):
-            if self._desk.book.shm.unsure:
-                await asyncio.sleep(SURE_AFTER)
-                await self.look_at_container()
+        if self._desk.book.shm.unsure:
+            await self.look_at_container()
+        if self._desk.book.shm.unsure:
+            await asyncio.sleep(SURE_AFTER)
+            await self.look_at_container()
 
 
 def _limits(reading: ContainerReading) -> tuple[object, ...]:

@@ -1,7 +1,8 @@
 """A crash of Triton's own, which no test is about: what it does about once in a hundred times.
 
 Where an instance can not be created, 2.51 takes the failed model apart and may end by a SIGSEGV in doing so,
-after it has written the reason.  A container would be started again, and so is what a test does with it::
+after it has written the reason; so it may where a model is unloaded under traffic.  A container would be
+started again, and so is what a test does with it::
 
     for life in lives(servers):
         with life:

@@ -1,0 +1,54 @@
+"""Are lines to paste what Kubernetes reads, and sizes never less than what was seen?"""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from probe.checks.manifest import (
+    cpu_line,
+    memory_line,
+    quantity,
+    reserved_line,
+    rounded,
+    shm_line,
+    size_of,
+)
+from probe.kits.quantities import parse_size
+from tests.worlds import GIB, MIB
+
+
+@pytest.mark.parametrize(
+    ("size", "written"), [(0, "0Mi"), (1, "1Mi"), (64 * MIB, "64Mi"), (GIB, "1Gi"), (1536 * MIB, "1536Mi")]
+)
+def test_a_quantity_is_in_whole_units(size: int, written: str) -> None:
+    """Mebibytes, or gibibytes where nothing is lost."""
+    assert quantity(size) == written
+
+
+@given(st.integers(0, 1 << 45))
+def test_what_is_written_is_read_back_as_no_less(size: int) -> None:
+    """A limit that was rounded down would kill."""
+    assert 0 <= parse_size(quantity(size)) - size < MIB
+    assert rounded(size) >= size * 1.25
+    assert rounded(size) % (64 * MIB) == 0
+
+
+def test_lines_are_lines_of_a_manifest() -> None:
+    """As flow mappings, which fit into one line."""
+    assert memory_line(768 * MIB) == "resources: {limits: {memory: 768Mi}}"
+    assert reserved_line(2 * GIB) == "resources: {requests: {memory: 2Gi}, limits: {memory: 2Gi}}"
+    assert shm_line(128 * MIB) == "emptyDir: {medium: Memory, sizeLimit: 128Mi}"
+
+
+@pytest.mark.parametrize(("cores", "written"), [(2.0, "2"), (0.5, "500m"), (0.0001, "1m"), (1.2501, "1251m")])
+def test_cores_are_written_in_thousandths_and_never_less(cores: float, written: str) -> None:
+    """Kubernetes counts no finer."""
+    assert cpu_line(cores) == f'resources: {{limits: {{cpu: "{written}"}}}}'
+
+
+def test_a_size_in_a_sentence_has_a_unit() -> None:
+    """In the one that fits."""
+    assert size_of(600 * MIB) == "600 MiB"
+    assert size_of(1.5 * GIB) == "1.5 GiB"

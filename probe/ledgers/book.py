@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import signal
+from collections.abc import Collection, Iterable, Iterator
 
 import msgspec
 
@@ -26,7 +27,9 @@ from probe.ledgers.growth import GrowthLedger
 from probe.ledgers.hurts import incidents
 from probe.ledgers.kills import Count, KillsLedger
 from probe.ledgers.models import ModelsLedger
+from probe.ledgers.obituaries import ObituariesLedger, Obituary, of_server, of_stub, of_worker
 from probe.ledgers.orphans import OrphansLedger
+from probe.ledgers.scenes import ScenesLedger
 from probe.ledgers.server import ServerLedger
 from probe.ledgers.stretches import is_inside, stretch_of
 from probe.ledgers.stubs import StubsLedger
@@ -45,6 +48,8 @@ class Book(msgspec.Struct, frozen=True):
     workers: WorkersLedger = WorkersLedger()
     orphans: OrphansLedger = OrphansLedger()
     kills: KillsLedger = KillsLedger()
+    scenes: ScenesLedger = ScenesLedger()
+    obituaries: ObituariesLedger = ObituariesLedger()
     canaries: CanariesLedger = CanariesLedger()
     evidence: EvidenceLedger = EvidenceLedger()
     gpus: GpusLedger = GpusLedger()
@@ -55,7 +60,8 @@ class Book(msgspec.Struct, frozen=True):
 
     def with_processes(self, reading: ProcessReading) -> Book:
         """After a scan of processes."""
-        book = self._turned(self.server.with_processes(reading))
+        missing = tuple(self._missing(reading))
+        book = self._turned(self.server.with_processes(reading), missing)
         stubs = book.stubs.with_scan(reading, book.models)
         families = book.families.with_scan(reading, stubs, book.models)
         workers = book.workers.with_scan(reading.observed, families, stubs).settled(stubs, book.models)
@@ -72,9 +78,31 @@ class Book(msgspec.Struct, frozen=True):
             activity=book.activity.with_scan(reading),
             exertion=exertion,
             processes=reading,
+            # An earlier epoch's are mourned already, and known.
+            obituaries=book._mourning(*missing).obituaries.with_scan(reading),  # noqa: SLF001
         )
-        missed = (each for process, each in _exits(stubs, workers).items() if process not in before)
-        return _hurting(_of_this_load(after._counting(*missed)))  # noqa: SLF001
+        missed = {process: each for process, each in _exits(stubs, workers).items() if process not in before}
+        if book.server.epoch == self.server.epoch:
+            missed.update({each.id: each.exit for each in missing if each.id not in before})
+        lost = (
+            of_worker(each.last, each.exit, book.server.epoch)
+            for each in workers.dead
+            if each.exit.id in missed
+        )
+        return _hurting(_of_this_load(after._mourning(*lost)._counting(*missed.values())))  # noqa: SLF001
+
+    def _missing(self, reading: ProcessReading) -> Iterator[Obituary]:
+        # Who ended without a word of the kernel.
+        here = {each.process.id for each in reading.stubs if not each.process.gone}
+        server, epoch = self.server, self.server.epoch
+        if reading.server is not None and not reading.server.process.gone:
+            here.add(reading.server.process.id)
+        for process, live in self.stubs.live.items():
+            if process not in here:
+                yield of_stub(live, Exit(process, reading.observed), epoch)
+        if server.server is not None and server.gone is None and server.server.process.id not in here:
+            event = Exit(server.server.process.id, reading.observed)
+            yield of_server(server.server, event, epoch, server.began)
 
     def with_exit(self, event: Exit) -> Book:
         """After the kernel told of an exit."""
@@ -91,8 +119,31 @@ class Book(msgspec.Struct, frozen=True):
             families=self.families.with_exit(event),
             workers=workers.settled(stubs, self.models),
         )
-        counted = after._counting(event) if member is not None or event.id in self.stubs.live else after  # noqa: SLF001
-        return _hurting(counted)
+        if member is None and not self._known(event.id):
+            return _hurting(after)
+        return _hurting(after._mourning(*self._mourned(event, workers))._counting(event))  # noqa: SLF001
+
+    def _known(self, process: ProcessId) -> bool:
+        # Whether it is one of ours, that lives or that a scan found gone.
+        return (
+            process in self.stubs.live
+            or process == self.server.process
+            or self.obituaries.of(process) is not None
+        )
+
+    def _mourned(self, event: Exit, workers: WorkersLedger) -> Iterator[Obituary]:
+        epoch, live, member = self.server.epoch, self.stubs.live.get(event.id), self.families.known(event.id)
+        if live is not None:
+            yield of_stub(live, event, epoch)
+        elif member is not None:
+            # Most that runs below a stub comes and goes.
+            if workers.model_of(event.id) is not None or event.signal == signal.SIGKILL:
+                yield of_worker(member, event, epoch)
+        elif self.server.server is not None and event.id == self.server.process:
+            yield of_server(self.server.server, event, epoch, self.server.began)
+
+    def _mourning(self, *deaths: Obituary) -> Book:
+        return msgspec.structs.replace(self, obituaries=self.obituaries.mourning(*deaths, scenes=self.scenes))
 
     def _counting(self, *exits: Exit) -> Book:
         # What the count of OOM kills says of these exits, as far as it was read.
@@ -102,11 +153,12 @@ class Book(msgspec.Struct, frozen=True):
             told.append(explained)
         return self._explained(kills, told)
 
-    def _explained(self, kills: KillsLedger, exits: Iterable[Exit]) -> Book:
+    def _explained(self, kills: KillsLedger, exits: Collection[Exit]) -> Book:
         stubs, workers = self.stubs, self.workers
         for each in exits:
             stubs, workers = stubs.told(each), workers.told(each)
-        return msgspec.structs.replace(self, kills=kills, stubs=stubs, workers=workers)
+        obituaries = self.obituaries.told(exits)
+        return msgspec.structs.replace(self, kills=kills, stubs=stubs, workers=workers, obituaries=obituaries)
 
     def with_poll(self, reading: TritonReading) -> Book:
         """After a poll of Triton.  What a dead or earlier server answered teaches nothing of its models."""
@@ -192,26 +244,42 @@ class Book(msgspec.Struct, frozen=True):
 
     def with_container(self, reading: ContainerReading) -> Book:
         """After a look at the container; its count of OOM kills may explain exits."""
-        kills, told = self.kills.with_reading(reading)
-        return msgspec.structs.replace(self, container=reading)._explained(kills, told)  # noqa: SLF001
+        if self._void(reading.observed):
+            return self
+        kills, told = self.kills.with_reading(reading, self.scenes.before(reading.observed))
+        scenes = self.scenes.with_reading(reading)
+        after = msgspec.structs.replace(self, container=reading, scenes=scenes)._explained(kills, told)  # noqa: SLF001
+        if scenes is self.scenes:
+            return after
+        return msgspec.structs.replace(after, obituaries=after.obituaries.with_scene(scenes.looks[-1]))
 
     def with_oom(self, counts: OomCounts) -> Book:
         """After the kernel told that Triton's container lost a process for want of memory."""
-        kills, told = self.kills.with_count(Count(counts.observed, counts.path, counts.kills))
+        if self._void(counts.observed):
+            return self
+        count = Count(counts.observed, counts.path, counts.kills, counts.group_kills)
+        kills, told = self.kills.with_count(count, self.scenes.before(counts.observed), told=True)
         return msgspec.structs.replace(self, kills=kills)._explained(kills, told)  # noqa: SLF001
 
-    def _turned(self, server: ServerLedger) -> Book:
-        # A new epoch drops every verdict about the old server; counters go on.
+    def _void(self, observed: Instant) -> bool:
+        # What was read of the container before this tritonserver began was another one's.
+        server = self.server
+        return server.process is not None and server.began is not None and observed.mono < server.began.mono
+
+    def _turned(self, server: ServerLedger, missing: tuple[Obituary, ...] = ()) -> Book:
+        # A new epoch drops every verdict about the old server; counters go on, and so does the memory of deaths.
         if self.server.epoch in (0, server.epoch):
             return msgspec.structs.replace(self, server=server)
+        last = self._mourning(*missing)._counting(*(each.exit for each in missing))  # noqa: SLF001
         return msgspec.structs.replace(
-            self,
+            last,
             server=server,
             models=self.models.forgotten(),
             stubs=self.stubs.forgotten(),
             workers=WorkersLedger(),
             exercise=ExerciseLedger(),
-            kills=KillsLedger(),
+            kills=last.kills.forgotten(),
+            scenes=ScenesLedger(),
             canaries=self.canaries.forgotten(),
             evidence=self.evidence.forgotten(),
             growth=GrowthLedger(),

@@ -20,11 +20,12 @@ def judge(container: ContainerReading) -> Iterator[Claim]:
     if container.denied:
         yield _denied(container)
     limit = container.memory.limit
-    if limit is not None and (why := _unlimited(limit, container.node_memory_bytes)):
+    if limit is not None and (why := unlimited(limit, container.node_memory_bytes)):
         yield _memory_unlimited(container, limit, why)
 
 
-def _unlimited(limit: Limit, node: int | None) -> str | None:
+def unlimited(limit: Limit, node: int | None) -> str | None:
+    """Why this limit, on a node with so much memory, is none of the container's own; None where it is."""
     if limit.value is None:
         return "has no memory limit"
     size = size_of(int(limit.value))

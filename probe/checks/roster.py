@@ -16,6 +16,7 @@ from probe.checks import (
     gpus,
     models,
     nvml,
+    ooms,
     orphans,
     pace,
     placement,
@@ -57,6 +58,7 @@ CHECKS: tuple[Callable[[Observation], Iterator[Claim]], ...] = (
     nvml.judge,
     visibility.judge,
     _container,
+    ooms.judge,
     staleness.judge,
 )
 

@@ -7,6 +7,7 @@ import signal
 from probe.checks.causes import Cause
 from probe.checks.container import unlimited
 from probe.checks.manifest import GIB, memory_line, quantity, reserved_line, rounded, shm_line, size_of
+from probe.checks.observation import Observation
 from probe.facts.container import ShmUse
 from probe.facts.findings import Scalar
 from probe.facts.instants import Instant
@@ -52,8 +53,11 @@ def memory_evidence(scene: Scene | None, moment: Instant) -> dict[str, Scalar]:
     return {name: value for name, value in found.items() if value is not None}
 
 
-def memory_says(scene: Scene | None, moment: Instant) -> str:
-    """What the container held at its last look before a death, as a sentence; empty where nobody looked."""
+def memory_says(scene: Scene | None, moment: Instant, after: Scene | None = None) -> str:
+    """What the container held at its last look before a death, as a sentence; empty where nobody looked.
+
+    ``after`` is a look since, for the peak that it shows.
+    """
     held = _held(scene)
     if scene is None or held is None:
         return ""
@@ -61,11 +65,16 @@ def memory_says(scene: Scene | None, moment: Instant) -> str:
     ago = moment.mono - scene.observed.mono
     of = f" of its limit of {size_of(limit)}" if limit is not None else " and has no memory limit of its own"
     adjective = ", in a pod that is BestEffort" if scene.oom_score_adj == BEST_EFFORT else ""
-    return f"The container held {size_of(held)}{of} {ago:.1f} s before{adjective}."
+    peak = after.memory.peak_bytes if after is not None else None
+    reached = f"; its peak was {size_of(peak)}" if peak else ""
+    return f"The container held {size_of(held)}{of} {ago:.1f} s before{adjective}{reached}."
 
 
-def memory_remedy(before: Scene | None, after: Scene | None = None, size: int = 0) -> str:
-    """What to write into the manifest after a kill for want of memory; ``size`` is what the victim last held."""
+def memory_remedy(seen: Observation, before: Scene | None, after: Scene | None = None, size: int = 0) -> str:
+    """What to write into the manifest after a kill for want of memory; ``size`` is what the victim last held.
+
+    Never less than the limit that the container has by now.
+    """
     held = f" (the process last held {size_of(size)})" if size else ""
     fewer = "or give the model fewer instances or smaller batches."
     scene = before or after
@@ -76,6 +85,14 @@ def memory_remedy(before: Scene | None, after: Scene | None = None, size: int = 
     figure = max(_peak(scene), _peak(after))
     if limit is None:
         return _reserve(max(figure, size) if figure else 0, node, held)
+    last = seen.book.scenes.looks[-1] if seen.book.scenes.looks else None
+    present = _limit(last) if last is not None else None
+    if present is not None and present > limit:
+        wanted = rounded(max(present, figure, size))
+        return (
+            f"The limit was {size_of(limit)} then{held}, and is {size_of(present)} now, which may be enough. Where it "
+            f"is not, raise it further: {memory_line(wanted)}, {fewer}"
+        )
     wanted = rounded(max(limit, figure, size))
     reached = after.memory.peak_bytes if after is not None else None
     if reached is not None and reached < _NEAR * limit:
@@ -122,13 +139,13 @@ def shm_remedy(shm: ShmUse | None) -> str:
     )
 
 
-def cure_of(death: Obituary | None, cause: Cause, size: int) -> str:
+def cure_of(seen: Observation, death: Obituary | None) -> str:
     """The manifest's line that keeps such a death from coming again; empty where none does."""
-    if cause.oom:
-        return memory_remedy(*((death.before, death.after) if death is not None else (None, None)), size)
-    if death is not None and of_shm(death):
-        return shm_remedy(_shm(death))
-    return ""
+    if death is None:
+        return ""
+    if death.exit.oom_killed:
+        return memory_remedy(seen, death.before, death.after, death.rss_bytes)
+    return shm_remedy(_shm(death)) if of_shm(death) else ""
 
 
 def of_shm(death: Obituary) -> bool:
@@ -140,7 +157,7 @@ def surroundings(death: Obituary, cause: Cause) -> str:
     """What was seen beside a death, as sentences; of memory where that was its cause or nobody knows it."""
     said = []
     if cause.oom or death.exit.signal is None:
-        said.append(memory_says(death.before, death.exit.observed))
+        said.append(memory_says(death.before, death.exit.observed, death.after))
     shm = _shm(death)
     if shm_full(shm):
         said.append(f"{shm_says(shm)}.")
@@ -173,7 +190,7 @@ def _peak(scene: Scene | None) -> int:
 
 def _reserve(figure: int, node: int | None, held: str) -> str:
     # A container without a limit is killed when the node, or a cgroup above it, runs out.
-    why = "No limit of the container's own was reached, for it has none: the node, or a cgroup above, ran out of memory."
+    why = "The container has no memory limit of its own: the node, or a cgroup above, ran out of memory."
     if not figure:
         return (
             f"{why} Set resources: {{requests: {{memory: …}}, limits: {{memory: …}}}} on Triton's container{held}, a "
@@ -186,8 +203,8 @@ def _reserve(figure: int, node: int | None, held: str) -> str:
             f"node and set {reserved_line(wanted)}, or give the model fewer instances or smaller batches."
         )
     return (
-        f"{why} Set {reserved_line(wanted)} or more on Triton's container, which held up to {size_of(figure)} as far as "
-        f"was seen{held}, so that the node keeps that much for it."
+        f"{why} Set {reserved_line(wanted)} or more on Triton's container, which was seen to hold up to "
+        f"{size_of(figure)}{held}, so that the node keeps that much for it."
     )
 
 

@@ -52,12 +52,12 @@ def end_of_server(seen: Observation) -> End:
     trees = trees_at(seen, death.exit.observed, death.epoch)
     parts = (
         f" {says} ({cause.rests_on}).",
-        memory_says(death.before, death.exit.observed),
+        memory_says(death.before, death.exit.observed, death.after),
         largest(trees),
     )
     return End(
         " ".join(each for each in parts if each),
-        memory_remedy(death.before, death.after, 0 if whole else death.rss_bytes),
+        memory_remedy(seen, death.before, death.after, 0 if whole else death.rss_bytes),
         {**cause.evidence(death.exit), "whole_container": whole, **evidence(death), **of_trees(trees)},
     )
 

@@ -49,9 +49,11 @@ def told_of(seen: Observation, record: ModelRecord) -> Told:
     if failure.cause in _OPEN:
         if deaths:
             return _died(seen, record, failure, deaths)
+        rise = unwatched_kill(seen, record)
+        if rise is not None:
+            return _killed(seen, rise)
         if failure.cause == "stub_unhealthy":
-            rise = _unwatched_kill(seen, record)
-            return _killed(rise) if rise is not None else _unseen(seen, failure)
+            return _unseen(seen, failure)
     elif deaths and deaths[0].exit.oom_killed:
         # A worker's end is an error of the model's own code, in the words of its framework.
         return _died(seen, record, failure, deaths)
@@ -85,7 +87,7 @@ def lost_while_loading(seen: Observation, record: ModelRecord) -> tuple[str, str
         return "", ""
     cause = cause_of(seen, deaths[0].exit)
     said = said_of(seen, deaths[0], cause, len(deaths) - 1)
-    return f" {said}", cure_of(deaths[0], cause, deaths[0].rss_bytes)
+    return f" {said}", cure_of(seen, deaths[0])
 
 
 def _tells(death: Obituary, record: ModelRecord) -> bool:
@@ -118,11 +120,14 @@ def _died(seen: Observation, record: ModelRecord, failure: LoadFailure, deaths: 
     return Told(
         named,
         f" {said_of(seen, first, cause, len(deaths) - 1)}",
-        _remedy(record, failure, first, cause),
+        _remedy(seen, record, failure, first),
         {
             "pid": first.id.pid,
             "process": first.name,
-            **cause.evidence(first.exit),
+            "ended": cause.says,
+            "cause_rests_on": cause.rests_on,
+            "signal": first.exit.signal,
+            "exit_code": first.exit.code,
             "last_rss_bytes": first.rss_bytes,
             "processes_dead": len(deaths),
             **evidence(first),
@@ -143,8 +148,8 @@ def said_of(seen: Observation, death: Obituary, cause: Cause, others: int) -> st
     return f"{said} {beside}" if beside else said
 
 
-def _remedy(record: ModelRecord, failure: LoadFailure, death: Obituary, cause: Cause) -> str:
-    cure = cure_of(death, cause, death.rss_bytes)
+def _remedy(seen: Observation, record: ModelRecord, failure: LoadFailure, death: Obituary) -> str:
+    cure = cure_of(seen, death)
     if cure:
         return f"{cure} Then load {record.key.name} again."
     event = death.exit
@@ -170,11 +175,13 @@ def _shm(seen: Observation, failure: LoadFailure) -> Told:
     return Told(failure.cause, f" At its last look {shm_says(shm)}.", shm_remedy(shm), figures)
 
 
-def _unwatched_kill(seen: Observation, record: ModelRecord) -> Rise | None:
-    """The OOM kill in this load that nobody else can have been, where the stub lived too shortly to be seen.
+def unwatched_kill(seen: Observation, record: ModelRecord) -> Rise | None:
+    """The OOM kill in this load that nobody else can have been, where its stub lived too shortly to be seen.
 
-    Only where there is a kill for each such load of that time.
+    None where one was seen to die in it; only where there is a kill for each such load of that time.
     """
+    if classify(record.reason).cause != "stub_unhealthy" or deaths_in(seen, record):
+        return None
     rises = [each for each in seen.book.kills.rises if _in_load(each, record)]
     others = [
         each
@@ -196,7 +203,7 @@ def _in_load(rise: Rise, record: ModelRecord) -> bool:
     return rise.before.observed.mono < failed.mono and began.mono < until <= failed.mono + AFTERWARDS
 
 
-def _killed(rise: Rise) -> Told:
+def _killed(seen: Observation, rise: Rise) -> Told:
     before, after = rise.before, rise.after
     rests = (
         f"oom_kill of {after.path or 'the container'} rose from {before.kills} to {after.kills} while it loaded, and "
@@ -206,7 +213,7 @@ def _killed(rise: Rise) -> Told:
     return Told(
         "stub_oom_killed",
         f" The kernel killed a process of the container for want of memory: {rests}. {held}".rstrip(),
-        f"{memory_remedy(rise.scene)} Then load the model again.",
+        f"{memory_remedy(seen, rise.scene)} Then load the model again.",
         {
             "cause_rests_on": rests,
             "oom_kills_before": before.kills,

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from probe.checks.around import memory_evidence, memory_remedy, memory_says
 from probe.checks.ends import largest, of_trees, trees_at
-from probe.checks.load_deaths import deaths_in
+from probe.checks.load_deaths import deaths_in, unwatched_kill
 from probe.checks.observation import Observation
 from probe.checks.stubs import believed_deaths
 from probe.facts.findings import CONTAINER, Claim
@@ -60,12 +60,13 @@ def _killed(seen: Observation, rises: list[Rise]) -> Claim:
     deaths = {each.id: each for each in seen.book.obituaries.kept}
     latest = deaths.get(last.victims[-1].id) if last.victims else None
     moment = last.event_at or last.after.observed
-    names = _names(victims, deaths, 0 if last.whole else unknown)
+    likely = sorted(_likely(seen, rises))
+    names = _names(victims, deaths, likely, 0 if last.whole else unknown - len(likely))
     trees = trees_at(seen, moment, latest.epoch) if last.whole and latest is not None else ()
     parts = (
         _says(last, kills, moment),
         f"It was {names}." if kills == 1 else f"Among them: {names}.",
-        memory_says(last.scene, last.after.observed),
+        memory_says(last.scene, last.after.observed, latest.after if latest is not None else None),
         largest(trees),
     )
     size = 0 if last.whole or latest is None else latest.rss_bytes
@@ -73,7 +74,7 @@ def _killed(seen: Observation, rises: list[Rise]) -> Claim:
         "OomKilled",
         CONTAINER,
         " ".join(each for each in parts if each),
-        memory_remedy(last.scene, latest.after if latest is not None else None, size),
+        memory_remedy(seen, last.scene, latest.after if latest is not None else None, size),
         last.after.observed,
         {
             "kills": kills,
@@ -107,13 +108,20 @@ def _says(last: Rise, kills: int, moment: Instant) -> str:
     return f"The kernel killed {kills} processes of {which} for want of memory, the last at {_time(moment)}."
 
 
-def _names(victims: list[Exit], deaths: dict[ProcessId, Obituary], unknown: int) -> str:
+def _likely(seen: Observation, rises: list[Rise]) -> Iterator[str]:
+    for record in seen.records():
+        if record.state is ModelState.UNAVAILABLE and unwatched_kill(seen, record) in rises:
+            yield f"by all appearances a stub of {record.key.name}, which failed to load"
+
+
+def _names(victims: list[Exit], deaths: dict[ProcessId, Obituary], likely: list[str], unknown: int) -> str:
     named = [_name(each, deaths.get(each.id)) for each in victims]
     # Triton itself first: with it all is gone.
     named.sort(key=lambda each: not each.startswith(Role.SERVER.value))
     more = len(named) - _NAMED
     shown = [*named[:_NAMED], f"{more} more that were watched"] if more > 0 else named
-    if unknown or not named:
+    shown += likely
+    if unknown > 0 or not shown:
         shown.append("a process that nobody watched" if unknown <= 1 else f"{unknown} that nobody watched")
     return ", ".join(shown)
 

@@ -88,7 +88,7 @@ def _dead(seen: Observation, record: ModelRecord, death: DeadStub) -> Claim:
     cause = cause_of(seen, death.exit)
     cure = _BY_REQUEST if comes_back else seen.loss_remedy(record.key.name)
     obituary = seen.book.obituaries.of(death.id)
-    manifest = cure_of(obituary, cause, death.last.process.rss_bytes)
+    manifest = cure_of(seen, obituary)
     if manifest:
         cure = f"{manifest} Then: {cure}"
     around = surroundings(obituary, cause) if obituary is not None else ""

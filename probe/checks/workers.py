@@ -38,7 +38,7 @@ def _dead(seen: Observation, record: ModelRecord, instance: str, deaths: list[De
     left = f"{alive or 'no'} other process{'es' if alive > 1 else ''} of the same stub"
     reload = seen.loss_remedy(record.key.name)
     obituary = seen.book.obituaries.of(first.exit.id)
-    manifest = cure_of(obituary, cause, process.rss_bytes)
+    manifest = cure_of(seen, obituary)
     around = surroundings(obituary, cause) if obituary is not None else ""
     return Claim(
         "WorkerDead",

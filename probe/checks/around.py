@@ -63,7 +63,9 @@ def memory_says(scene: Scene | None, moment: Instant, after: Scene | None = None
         return ""
     limit = _limit(scene)
     ago = moment.mono - scene.observed.mono
-    of = f" of its limit of {size_of(limit)}" if limit is not None else " and has no memory limit of its own"
+    of = f" of its limit of {size_of(limit)}" if limit is not None else ""
+    if limit is None and scene.memory.limit is not None:
+        of = ", without a memory limit of its own,"
     adjective = ", in a pod that is BestEffort" if scene.oom_score_adj == BEST_EFFORT else ""
     peak = after.memory.peak_bytes if after is not None else None
     reached = f"; its peak was {size_of(peak)}" if peak else ""
@@ -95,7 +97,7 @@ def memory_remedy(seen: Observation, before: Scene | None, after: Scene | None =
         )
     wanted = rounded(max(limit, figure, size))
     reached = after.memory.peak_bytes if after is not None else None
-    if reached is not None and reached < _NEAR * limit:
+    if reached and figure < _NEAR * limit:
         return (
             f"The container's peak of {size_of(reached)} never came near its limit of {size_of(limit)}: the node, or a "
             f"cgroup above, ran out of memory. Set {reserved_line(int(limit))} on Triton's container{held}, so that "

@@ -251,7 +251,8 @@ class Book(msgspec.Struct, frozen=True):
         after = msgspec.structs.replace(self, container=reading, scenes=scenes)._explained(kills, told)  # noqa: SLF001
         if scenes is self.scenes:
             return after
-        return msgspec.structs.replace(after, obituaries=after.obituaries.with_scene(scenes.looks[-1]))
+        obituaries = after.obituaries.with_scene(scenes.looks[-1], self.server.epoch)
+        return msgspec.structs.replace(after, obituaries=obituaries)
 
     def with_oom(self, counts: OomCounts) -> Book:
         """After the kernel told that Triton's container lost a process for want of memory."""

@@ -150,9 +150,10 @@ class ObituariesLedger(msgspec.Struct, frozen=True):
         kept = tuple(_told(each, more[each.id]) if each.id in more else each for each in self.kept)
         return msgspec.structs.replace(self, kept=kept)
 
-    def with_scene(self, scene: Scene) -> ObituariesLedger:
-        """After a look at the container: for some it is the first after their end, or the last before it."""
-        return msgspec.structs.replace(self, kept=tuple(_in_scene(each, scene) for each in self.kept))
+    def with_scene(self, scene: Scene, epoch: int) -> ObituariesLedger:
+        """After a look at the container of this epoch: for some it is the first after their end, or the last before."""
+        kept = tuple(_in_scene(each, scene) if each.epoch == epoch else each for each in self.kept)
+        return msgspec.structs.replace(self, kept=kept)
 
 
 def tree_bytes(stub: Stub) -> int:

@@ -66,10 +66,12 @@ def trees_at(seen: Observation, moment: Instant, epoch: int) -> tuple[Tree, ...]
     """The stubs that lived until this moment, by how much they had grown, then by size."""
     found = {each.id: _tree(each) for each in seen.book.obituaries.kept if _together(each, moment, epoch)}
     if epoch == seen.book.server.epoch:
-        for process, live in seen.book.stubs.live.items():
-            size = seen.book.obituaries.sizes.get(process)
-            if size is not None:
-                found[process] = Tree(live.stub.arguments.name, size.bytes, size.grown)
+        sizes = seen.book.obituaries.sizes
+        found |= {
+            process: Tree(live.stub.arguments.name, sizes[process].bytes, sizes[process].grown)
+            for process, live in seen.book.stubs.live.items()
+            if process in sizes
+        }
     return tuple(sorted(found.values(), key=lambda each: (-each.grown, -each.bytes, each.name)))
 
 

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import signal
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable
 
 import msgspec
 
@@ -14,6 +13,7 @@ from probe.facts.models import ModelVersion
 from probe.facts.nvml import NvmlReading, Xid
 from probe.facts.processes import Exit, ProcessId, ProcessReading
 from probe.facts.triton import InquiryReading, TritonReading
+from probe.ledgers import mourning
 from probe.ledgers.activity import Activity
 from probe.ledgers.canaries import CanariesLedger
 from probe.ledgers.evidence import EvidenceLedger
@@ -27,7 +27,7 @@ from probe.ledgers.growth import GrowthLedger
 from probe.ledgers.hurts import incidents
 from probe.ledgers.kills import Count, KillsLedger
 from probe.ledgers.models import ModelsLedger
-from probe.ledgers.obituaries import ObituariesLedger, Obituary, of_server, of_stub, of_worker
+from probe.ledgers.obituaries import ObituariesLedger, Obituary
 from probe.ledgers.orphans import OrphansLedger
 from probe.ledgers.scenes import ScenesLedger
 from probe.ledgers.server import ServerLedger
@@ -60,7 +60,7 @@ class Book(msgspec.Struct, frozen=True):
 
     def with_processes(self, reading: ProcessReading) -> Book:
         """After a scan of processes."""
-        missing = tuple(self._missing(reading))
+        missing = tuple(mourning.missing(reading, self.server, self.stubs))
         book = self._turned(self.server.with_processes(reading), missing)
         stubs = book.stubs.with_scan(reading, book.models)
         families = book.families.with_scan(reading, stubs, book.models)
@@ -85,24 +85,11 @@ class Book(msgspec.Struct, frozen=True):
         if book.server.epoch == self.server.epoch:
             missed.update({each.id: each.exit for each in missing if each.id not in before})
         lost = (
-            of_worker(each.last, each.exit, book.server.epoch)
+            mourning.of_worker(each.last, each.exit, book.server.epoch)
             for each in workers.dead
             if each.exit.id in missed
         )
         return _hurting(_of_this_load(after._mourning(*lost)._counting(*missed.values())))  # noqa: SLF001
-
-    def _missing(self, reading: ProcessReading) -> Iterator[Obituary]:
-        # Who ended without a word of the kernel.
-        here = {each.process.id for each in reading.stubs if not each.process.gone}
-        server, epoch = self.server, self.server.epoch
-        if reading.server is not None and not reading.server.process.gone:
-            here.add(reading.server.process.id)
-        for process, live in self.stubs.live.items():
-            if process not in here:
-                yield of_stub(live, Exit(process, reading.observed), epoch)
-        if server.server is not None and server.gone is None and server.server.process.id not in here:
-            event = Exit(server.server.process.id, reading.observed)
-            yield of_server(server.server, event, epoch, server.began)
 
     def with_exit(self, event: Exit) -> Book:
         """After the kernel told of an exit."""
@@ -121,7 +108,9 @@ class Book(msgspec.Struct, frozen=True):
         )
         if member is None and not self._known(event.id):
             return _hurting(after)
-        return _hurting(after._mourning(*self._mourned(event, workers))._counting(event))  # noqa: SLF001
+        death = mourning.told(event, self.server, self.stubs, self.families, workers)
+        mourned = after if death is None else after._mourning(death)  # noqa: SLF001
+        return _hurting(mourned._counting(event))  # noqa: SLF001
 
     def _known(self, process: ProcessId) -> bool:
         # Whether it is one of ours, that lives or that a scan found gone.
@@ -131,26 +120,15 @@ class Book(msgspec.Struct, frozen=True):
             or self.obituaries.of(process) is not None
         )
 
-    def _mourned(self, event: Exit, workers: WorkersLedger) -> Iterator[Obituary]:
-        epoch, live, member = self.server.epoch, self.stubs.live.get(event.id), self.families.known(event.id)
-        if live is not None:
-            yield of_stub(live, event, epoch)
-        elif member is not None:
-            # Most that runs below a stub comes and goes.
-            if workers.model_of(event.id) is not None or event.signal == signal.SIGKILL:
-                yield of_worker(member, event, epoch)
-        elif self.server.server is not None and event.id == self.server.process:
-            yield of_server(self.server.server, event, epoch, self.server.began)
-
     def _mourning(self, *deaths: Obituary) -> Book:
         return msgspec.structs.replace(self, obituaries=self.obituaries.mourning(*deaths, scenes=self.scenes))
 
     def _counting(self, *exits: Exit) -> Book:
         # What the count of OOM kills says of these exits, as far as it was read.
-        kills, told = self.kills, []
+        kills, told = self.kills, list[Exit]()
         for each in exits:
             kills, explained = kills.with_exit(each)
-            told.append(explained)
+            told.extend(explained)
         return self._explained(kills, told)
 
     def _explained(self, kills: KillsLedger, exits: Collection[Exit]) -> Book:

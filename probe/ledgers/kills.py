@@ -77,15 +77,23 @@ class Rise(msgspec.Struct, frozen=True):
         exits = [each.observed for each in self.victims]
         return min((self.after.observed, *exits) if self.told else exits, default=None)
 
-    def explains(self, event: Exit) -> bool:
-        """Whether the exit can have been one of these kills."""
+    @property
+    def free(self) -> bool:
+        """Whether it can explain one exit more."""
+        return self.unclaimed > 0 or self.whole
+
+    def fits(self, event: Exit) -> bool:
+        """Whether the exit can have been one of these kills, by its moment."""
         moment = event.observed.mono
         return (
             not self.over
-            and (self.unclaimed > 0 or self.whole)
             and moment > self.before.observed.mono
             and abs(moment - self.after.observed.mono) <= WINDOW
         )
+
+    def claimed_by(self, process: ProcessId) -> bool:
+        """Whether the end of this process is one that it explains."""
+        return any(each.id == process for each in self.victims)
 
     def claimed(self, event: Exit) -> Rise:
         """After this exit took one of its kills."""
@@ -93,7 +101,7 @@ class Rise(msgspec.Struct, frozen=True):
 
     def without(self, process: ProcessId) -> Rise:
         """After this process turned out to have ended in another way."""
-        if all(each.id != process for each in self.victims):
+        if not self.claimed_by(process):
             return self
         return msgspec.structs.replace(
             self, victims=tuple(each for each in self.victims if each.id != process)
@@ -127,27 +135,48 @@ class KillsLedger(msgspec.Struct, frozen=True):
     def _over(self) -> tuple[Rise, ...]:
         return tuple(msgspec.structs.replace(each, over=True) for each in self.rises)
 
-    def with_exit(self, event: Exit) -> tuple[KillsLedger, Exit]:
-        """After an exit; it comes back with the kill that explains it, where one was already counted."""
+    def with_exit(self, event: Exit) -> tuple[KillsLedger, tuple[Exit, ...]]:
+        """After an exit; it comes back first, with the kill that explains it, where one was already counted.
+
+        Who is known to be killed takes it from one of whom nobody knows how it ended, which then comes back too.
+        """
+        # A scan may have found it gone first, and how it ended is told only now.
+        others = tuple(each for each in self.waiting if each.id != event.id)
+        return msgspec.structs.replace(self, waiting=others)._explained(event)  # noqa: SLF001
+
+    def _explained(self, event: Exit) -> tuple[KillsLedger, tuple[Exit, ...]]:
         if not suspicious(event):
-            # A scan found it gone first, and it is told only now how it ended.
             rises = tuple(each.without(event.id) for each in self.rises)
-            waiting = tuple(each for each in self.waiting if each.id != event.id)
-            return msgspec.structs.replace(self, rises=rises, waiting=waiting), event
-        known = (each for each in self.rises if any(one.id == event.id for one in each.victims))
-        claimed = next(known, None)
-        if claimed is not None:
-            return self, claimed.explained(event)
+            return msgspec.structs.replace(self, rises=rises), (event,)
+        known = next((each for each in self.rises if each.claimed_by(event.id)), None)
+        if known is not None:
+            return self._with(known, known.without(event.id).claimed(event)), (known.explained(event),)
         # The latest rise that fits: an older one may be the kill of a process that nobody watches.
-        found = next((each for each in reversed(self.rises) if each.explains(event)), None)
+        fitting = [each for each in reversed(self.rises) if each.fits(event)]
+        found = next((each for each in fitting if each.free), None)
         if found is not None:
-            rises = tuple(each.claimed(event) if each is found else each for each in self.rises)
-            return msgspec.structs.replace(self, rises=rises), found.explained(event)
+            return self._with(found, found.claimed(event)), (found.explained(event),)
+        taken = self._taking(event, fitting)
+        if taken is not None:
+            return taken
         if self.told_since(event.observed):
             # A look after it showed no kill that is left for it: what comes later is another's.
-            return self, event
-        others = tuple(each for each in self.waiting if each.id != event.id)
-        return msgspec.structs.replace(self, waiting=(*others, event)[-WAITING_AT_MOST:]), event
+            return self, (event,)
+        return msgspec.structs.replace(self, waiting=(*self.waiting, event)[-WAITING_AT_MOST:]), (event,)
+
+    def _taking(self, event: Exit, fitting: list[Rise]) -> tuple[KillsLedger, tuple[Exit, ...]] | None:
+        for each in fitting if event.status is not None else ():
+            doubtful = next((one for one in each.victims if one.status is None), None)
+            if doubtful is not None:
+                rise = each.without(doubtful.id).claimed(event)
+                none = OomCount(each.after.path, each.after.kills, each.after.kills, each.after.observed)
+                displaced = msgspec.structs.replace(doubtful, oom=none)
+                return self._with(each, rise), (each.explained(event), displaced)
+        return None
+
+    def _with(self, before: Rise, after: Rise) -> KillsLedger:
+        rises = tuple(after if each is before else each for each in self.rises)
+        return msgspec.structs.replace(self, rises=rises)
 
     def with_reading(
         self, reading: ContainerReading, scene: Scene | None = None
@@ -190,7 +219,7 @@ class KillsLedger(msgspec.Struct, frozen=True):
         answers: list[Exit] = []
         # Who is known to have been killed comes before those of whom nobody knows how they ended.
         for event in sorted(self.waiting, key=lambda each: (each.status is None, each.observed.mono)):
-            index = next((i for i, each in enumerate(rises) if each.explains(event)), None)
+            index = next((i for i, each in enumerate(rises) if each.free and each.fits(event)), None)
             if index is not None:
                 answers.append(rises[index].explained(event))
                 rises[index] = rises[index].claimed(event)

@@ -12,10 +12,7 @@ from collections.abc import Iterable
 import msgspec
 
 from probe.facts.instants import Instant
-from probe.facts.processes import Exit, Process, ProcessId, ProcessReading, Server, Stub, StubArguments
-from probe.ledgers.families import Member
-from probe.ledgers.kinds import named
-from probe.ledgers.lives import LiveStub
+from probe.facts.processes import Exit, Process, ProcessId, ProcessReading, Stub, StubArguments
 from probe.ledgers.scenes import Scene, ScenesLedger
 
 KEPT = 100
@@ -93,12 +90,6 @@ class ObituariesLedger(msgspec.Struct, frozen=True):
         """Whose end is known."""
         return next((each for each in reversed(self.kept) if each.id == process), None)
 
-    def since(self, moment: Instant, epoch: int) -> tuple[Obituary, ...]:
-        """The deaths of this epoch from this moment on."""
-        return tuple(
-            each for each in self.kept if each.epoch == epoch and each.exit.observed.mono >= moment.mono
-        )
-
     def with_scan(self, reading: ProcessReading) -> ObituariesLedger:
         """After a scan: how large everybody is; one that only an earlier scan missed is not dead."""
         trees = [(each.process, tree_bytes(each)) for each in reading.stubs]
@@ -161,44 +152,6 @@ def tree_bytes(stub: Stub) -> int:
     return stub.process.rss_bytes + sum(each.rss_bytes for each in stub.descendants)
 
 
-def of_server(server: Server, event: Exit, epoch: int, began: Instant | None) -> Obituary:
-    """Of tritonserver."""
-    rss = server.process.rss_bytes
-    return Obituary(event, Role.SERVER, Role.SERVER.value, epoch, began or event.observed, rss, rss)
-
-
-def of_stub(live: LiveStub, event: Exit, epoch: int) -> Obituary:
-    """Of a stub, whether its model was ever loaded or not."""
-    stub = live.stub
-    return Obituary(
-        event,
-        Role.STUB,
-        stub.arguments.name,
-        epoch,
-        live.first_seen,
-        stub.process.rss_bytes,
-        tree_bytes(stub),
-        stub.arguments,
-        served=live.served,
-    )
-
-
-def of_worker(member: Member, event: Exit, epoch: int) -> Obituary:
-    """Of a process below a stub."""
-    size = member.process.rss_bytes
-    return Obituary(
-        event,
-        Role.WORKER,
-        named(member.process),
-        epoch,
-        member.first_seen,
-        size,
-        size,
-        member.arguments,
-        served=member.ready_looks > 0,
-    )
-
-
 def _soon(event: Exit, scene: Scene | None) -> Scene | None:
     if scene is None or scene.observed.mono - event.observed.mono > SOON:
         return None
@@ -207,7 +160,7 @@ def _soon(event: Exit, scene: Scene | None) -> Scene | None:
 
 def _told(death: Obituary, event: Exit) -> Obituary:
     status = death.exit.status if death.exit.status is not None else event.status
-    told = msgspec.structs.replace(death.exit, status=status, oom=death.exit.oom or event.oom)
+    told = msgspec.structs.replace(death.exit, status=status, oom=event.oom or death.exit.oom)
     return msgspec.structs.replace(death, exit=told)
 
 
@@ -216,9 +169,7 @@ def _in_scene(death: Obituary, scene: Scene) -> Obituary:
     if scene.observed.mono > moment:
         first = death.after or _soon(death.exit, scene)
         return death if first is death.after else msgspec.structs.replace(death, after=first)
-    if death.before is None or death.before.observed.mono < scene.observed.mono:
-        return msgspec.structs.replace(death, before=scene)
-    return death
+    return msgspec.structs.replace(death, before=scene)
 
 
 def _bounded(kept: tuple[Obituary, ...]) -> tuple[Obituary, ...]:

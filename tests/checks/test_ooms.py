@@ -83,7 +83,7 @@ def test_kills_from_before_the_probe_came_are_none() -> None:
 
 def test_a_kill_is_told_for_ten_minutes_and_longer_while_its_victim_is_missing() -> None:
     """A stub that nobody brought back, a worker, or a model that did not load."""
-    lone = counted(begun(), 1)
+    lone = counted(begun(), 1).asks(index=(entry("m", ModelState.READY), entry("n", ModelState.LOADING)))
     assert lone.later(LATE - 2).reasons(judge) == ["OomKilled"]
     assert lone.later(LATE + 2).reasons(judge) == []
     dead = counted(begun().exits(101, signal=9), 1).scans().polls().later(LATE + 100)

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator
 
 from probe.checks import access
-from probe.checks.resources import HEADROOM, quantity, rounded_up, size
+from probe.checks.manifest import memory_line, size_of, suggested_limit
 from probe.facts.container import ContainerReading, Limit
 from probe.facts.findings import CONTAINER, Claim, Scalar
 from probe.facts.qos import requested_memory
@@ -26,30 +26,11 @@ def judge(container: ContainerReading) -> Iterator[Claim]:
         yield _memory_unlimited(container, limit, why)
 
 
-def suggested_limit(container: ContainerReading) -> tuple[int, str] | None:
-    """A memory limit in bytes and the figure that it comes from, or None where none can be named.
-
-    The peak counts file cache, which without a limit grows with the files that were read: where it leads
-    beyond the node, the working set is taken instead.
-    """
-    node = container.node_memory_bytes
-    figures = (
-        ("peak use", container.memory.peak_bytes),
-        ("working set", container.memory.working_set_bytes),
-    )
-    for name, figure in figures:
-        if figure:
-            rounded = rounded_up(figure)
-            if node is None or rounded < node:
-                return rounded, f"{name} of {size(figure)} + {HEADROOM - 1:.0%}, rounded up"
-    return None
-
-
 def unlimited(limit: Limit, node: int | None) -> str | None:
-    """Why this limit holds nobody back, as what is said of the container; None where it does."""
+    """Why this limit, on a node with so much memory, is none of the container's own; None where it is."""
     if limit.value is None:
         return "has no memory limit"
-    told = size(limit.value)
+    told = size_of(limit.value)
     if node is not None and limit.value >= node:
         return f"has a memory limit of {told}, which is not below the memory of the node"
     if _NODES_OWN.fullmatch(limit.path.split("/")[-2] if limit.path.count("/") > 1 else ""):
@@ -59,11 +40,11 @@ def unlimited(limit: Limit, node: int | None) -> str | None:
 
 def _memory_unlimited(container: ContainerReading, limit: Limit, why: str) -> Claim:
     memory, node = container.memory, container.node_memory_bytes
-    reach = f"all {size(node)} of the node's memory" if node is not None else "all memory of the node"
+    reach = f"all {size_of(node)} of the node's memory" if node is not None else "all memory of the node"
     used = memory.working_set_bytes if memory.working_set_bytes is not None else memory.used_bytes
-    now = f"; it holds {size(used)} now" if used is not None else ""
+    now = f"; it holds {size_of(used)} now" if used is not None else ""
     requested = requested_memory(container)
-    asked = f"; about {size(requested)} are requested" if requested is not None else ""
+    asked = f"; about {size_of(requested)} are requested" if requested is not None else ""
     suggested = suggested_limit(container)
     if suggested is None:
         remedy = (
@@ -71,7 +52,7 @@ def _memory_unlimited(container: ContainerReading, limit: Limit, why: str) -> Cl
         )
     else:
         remedy = (
-            f"Set resources: {{limits: {{memory: {quantity(suggested[0])}}}}} on Triton's container"
+            f"Set {memory_line(suggested[0])} on Triton's container"
             f" ({suggested[1]}); look again after it has been under full load."
         )
     seen: dict[str, Scalar] = {

@@ -6,9 +6,9 @@ from collections.abc import Iterator
 
 from probe.checks.container import unlimited
 from probe.checks.holders import largest
+from probe.checks.manifest import CONTAINER as WHERE
+from probe.checks.manifest import memory_line, rounded, size_of
 from probe.checks.observation import Observation
-from probe.checks.resources import CONTAINER as WHERE
-from probe.checks.resources import quantity, rounded_up, size
 from probe.facts.container import ContainerReading
 from probe.facts.findings import CONTAINER, Action, Claim, Scalar
 from probe.facts.qos import requested_memory
@@ -41,24 +41,26 @@ def _near(seen: Observation, container: ContainerReading, fill: Fill, stall: Sta
     left = max(0, limit - fill.used) / pace if pace is not None else None
     soon = left if left is not None and left <= _SOON else None
     holds = (
-        f"Triton's container holds {size(fill.used)} that can not be reclaimed of its limit of {size(limit)} "
+        f"Triton's container holds {size_of(fill.used)} that can not be reclaimed of its limit of {size_of(limit)} "
         f"({fill.share:.0%}){_requested(container)}{_in_shm(container, fill)}."
     )
     told = [holds]
     if soon is not None:
         told.append(
-            f"At the pace of the last minutes, {size((pace or 0) * 60)} a minute, it is full in {_time(soon)}."
+            f"At the pace of the last minutes, {size_of((pace or 0) * 60)} a minute, it is full in {_time(soon)}."
         )
     if stall is not None:
         told.append(_stalled(stall))
     told += [_killed(container), *_largest(seen)]
-    wanted = rounded_up(limit)
+    wanted = rounded(limit)
     node = container.node_memory_bytes
     if node is not None and wanted >= node:
-        cure = f"The node has no more than {size(node)}: give the models fewer instances or smaller batches."
+        cure = (
+            f"The node has no more than {size_of(node)}: give the models fewer instances or smaller batches."
+        )
     else:
         cure = (
-            f"Raise the limit of {WHERE} from {size(limit)}: resources: {{limits: {{memory: {quantity(wanted)}}}}}; "
+            f"Raise the limit of {WHERE} from {size_of(limit)}: {memory_line(wanted)}; "
             "or give the models fewer instances or smaller batches."
         )
     return Claim(
@@ -76,8 +78,8 @@ def _waiting(seen: Observation, container: ContainerReading, stall: Stall) -> Cl
     bound = limit.value if limit is not None and not unlimited(limit, node) else None
     if bound is not None:
         cure = (
-            f"The kernel reclaims memory at the limit over and over. Raise it for {WHERE}: resources: {{limits: "
-            f"{{memory: {quantity(rounded_up(bound))}}}}}; or read fewer files at once."
+            f"The kernel reclaims memory at the limit over and over. Raise it for {WHERE}: "
+            f"{memory_line(rounded(bound))}; or read fewer files at once."
         )
     else:
         cure = (
@@ -104,12 +106,14 @@ def _stalled(stall: Stall) -> str:
 
 def _requested(container: ContainerReading) -> str:
     requested = requested_memory(container)
-    return f", with about {size(requested)} requested" if requested is not None else ""
+    return f", with about {size_of(requested)} requested" if requested is not None else ""
 
 
 def _in_shm(container: ContainerReading, fill: Fill) -> str:
     held = container.memory.shmem_bytes
-    return f"; {size(held)} of it in /dev/shm and other tmpfs" if held and held >= _MUCH * fill.used else ""
+    return (
+        f"; {size_of(held)} of it in /dev/shm and other tmpfs" if held and held >= _MUCH * fill.used else ""
+    )
 
 
 def _killed(container: ContainerReading) -> str:
@@ -121,7 +125,7 @@ def _killed(container: ContainerReading) -> str:
 def _largest(seen: Observation) -> Iterator[str]:
     most = largest(seen, lambda process: process.rss_bytes)
     if most:
-        yield f"Resident: {', '.join(f'{name} {size(amount)}' for name, amount in most)}."
+        yield f"Resident: {', '.join(f'{name} {size_of(amount)}' for name, amount in most)}."
 
 
 def _time(seconds: float) -> str:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from probe.checks.container import suggested_limit, unlimited
+from probe.checks.container import unlimited
+from probe.checks.manifest import CONTAINER as WHERE
+from probe.checks.manifest import cores_up, guaranteed_line, suggested_limit
 from probe.checks.observation import Observation
-from probe.checks.resources import CONTAINER as WHERE
-from probe.checks.resources import cores_up, guaranteed
 from probe.facts.container import ContainerReading
 from probe.facts.findings import CONTAINER, Claim, Scalar
 from probe.facts.qos import FIRST_TO_DIE, NO_REQUEST, NO_SHARE, QosClass, qos_of
@@ -50,7 +50,7 @@ def _best_effort(seen: Observation, container: ContainerReading) -> Claim:
         line = "resources: {requests: {cpu: …, memory: …}, limits: {cpu: …, memory: …}}"
         why = "each a quarter above its peak under load"
     else:
-        line = guaranteed(suggested[0], cpu)
+        line = guaranteed_line(suggested[0], cpu)
         why = f"memory: {suggested[1]}" + (f"; CPU: {cores:.2f} cores now" if cores is not None else "")
     evidence: dict[str, Scalar] = {
         "qos": qos_of(container),

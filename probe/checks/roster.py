@@ -18,6 +18,7 @@ from probe.checks import (
     memory_pressure,
     models,
     nvml,
+    ooms,
     orphans,
     pace,
     pids,
@@ -67,6 +68,7 @@ CHECKS: tuple[Callable[[Observation], Iterator[Claim]], ...] = (
     cpu.judge,
     pids.judge,
     shm.judge,
+    ooms.judge,
     staleness.judge,
 )
 

@@ -58,6 +58,8 @@ class Explainer:
         if death.model is None:
             # It ended while its model was loading, for want of memory more often than not.
             await self._count_kills(event)
+            self._desk.stirred.ring()
+            self._desk.wake["triton"].ring()
             return
         violent = event.violent
         # Beyond its time Triton's word comes with the next poll.

@@ -18,6 +18,7 @@ from probe.engine.budget import RestartBudget
 from probe.engine.healing import Healing
 from probe.engine.standing import Circumstances, Gates, Rules, Standing
 from probe.engine.tracking import Track
+from probe.facts.catalogue import CATALOGUE
 from probe.facts.findings import Claim, Finding, Key, Severity
 from probe.facts.gates import Gate
 from probe.facts.instants import Instant
@@ -145,11 +146,13 @@ class Publisher:
         return dict(sorted(listed.items(), key=lambda item: _RANK[item[1].severity]))
 
     def _delays(self, now: Instant) -> dict[Key, float]:
-        # From the event's own time to the first gate that the finding fails.
+        # From the event's own time to the first gate that the finding fails; to the finding, where it fails none.
         return {
             key: now.mono - each.claim.event_at.mono
             for key, each in self.standing.held.items()
-            if each.claim.event_at is not None and not each.moved and self.rules.failing(each, now)
+            if each.claim.event_at is not None
+            and not each.moved
+            and (self.rules.failing(each, now) or (not CATALOGUE[key[0]].fails and key not in self._findings))
         }
 
     def _count(

@@ -347,7 +347,6 @@ _ALL = (
         "The kernel killed a process of Triton's container for want of memory.",
         _CRITICAL,
         Action.CHECK_CONFIG,
-        judged=False,
     ),
     Reason(
         "ShmPressure",

@@ -142,13 +142,15 @@ class OomCount(msgspec.Struct, frozen=True):
     """What the container's count of OOM kills did around an exit.
 
     ``path`` is the file that it was read from, ``before`` and ``after`` the figures around the exit; both
-    are the same where no kill is left to explain it.  ``seen`` is the later look.
+    are the same where no kill is left to explain it.  ``seen`` is the later look.  ``whole`` says that the
+    kernel killed every process of the container at once (``memory.oom.group``).
     """
 
     path: str
     before: int
     after: int
     seen: Instant
+    whole: bool = False
 
     @property
     def rose(self) -> bool:

@@ -6,9 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from probe.checks.manifest import quantity
 from probe.checks.sizing.memory import SHM_LEAST_BYTES, memory_lines, peak_bytes, shm_line
 from probe.checks.sizing.processors import cpu_lines, gpu_line
-from probe.checks.sizing.quantities import bytes_quantity, rounded_bytes, span
+from probe.checks.sizing.quantities import rounded_bytes, span
 from probe.facts.container import ContainerReading, CpuUse, Limit, MemoryUse, ShmUse
 from probe.facts.sizing import ModelPeak, SizeLine
 from probe.kits.quantities import parse_size
@@ -327,7 +328,7 @@ def test_a_mig_device_is_no_gpu_to_ask_for() -> None:
 def test_a_rounded_size_is_a_quantity_of_kubernetes_that_holds_it(figure: float) -> None:
     """A sixteenth more at most, or one MiB."""
     rounded = rounded_bytes(figure)
-    assert parse_size(bytes_quantity(rounded)) == rounded
+    assert parse_size(quantity(rounded)) == rounded
     assert figure <= rounded <= figure * 1.0626 + MIB
 
 

@@ -4,15 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from probe.checks.sizing.quantities import (
-    GUESS,
-    HEADROOM,
-    MIB,
-    bytes_quantity,
-    rounded_bytes,
-    size,
-    with_headroom,
-)
+from probe.checks.manifest import MIB, quantity, size_of
+from probe.checks.sizing.quantities import GUESS, HEADROOM, rounded_bytes, with_headroom
 from probe.facts.container import ContainerReading, Limit
 from probe.facts.sizing import SizeLine
 from probe.ledgers.container_peaks import ContainerPeaks
@@ -41,20 +34,20 @@ def memory_lines(peaks: ContainerPeaks, reading: ContainerReading | None) -> Ite
     limit = reading.memory.limit if reading is not None else None
     clipped = _clipped(peaks, peak, limit)
     base = max(peak, _reached(peaks, limit)) if clipped else peak
-    value = bytes_quantity(rounded_bytes(with_headroom(base, at_least=bool(clipped)), LEAST_BYTES))
+    value = quantity(rounded_bytes(with_headroom(base, at_least=bool(clipped)), LEAST_BYTES))
     steady = peaks.memory.steady(busy=peaks.busy)
     yield SizeLine(
         "requests.memory",
         value,
-        "No serving was seen." if steady is None else f"Serving alone came up to {size(steady)}.",
+        "No serving was seen." if steady is None else f"Serving alone came up to {size_of(steady)}.",
         "As the limit all the same: memory can not be throttled, and when the node runs short, whoever holds more "
         "than they asked for goes first.",
         at_least=bool(clipped),
     )
     node = reading.node_memory_bytes if reading is not None else None
-    much = f" The node has {size(node)}." if node is not None and base * (1 + HEADROOM) > node else ""
+    much = f" The node has {size_of(node)}." if node is not None and base * (1 + HEADROOM) > node else ""
     added = (
-        f"{clipped} What it would have taken nobody saw: {size(base)} + {GUESS:.0%} is a guess."
+        f"{clipped} What it would have taken nobody saw: {size_of(base)} + {GUESS:.0%} is a guess."
         if clipped
         else f"The highest of all + {HEADROOM:.0%}: it must hold the load of a model too, for a kill then is a kill."
     )
@@ -73,7 +66,7 @@ def _clipped(peaks: ContainerPeaks, peak: int, limit: Limit | None) -> str:
         times = "a process" if peaks.oom_kills == 1 else f"{peaks.oom_kills} processes"
         return f"The kernel killed {times} here for want of memory."
     if limit is not None and limit.value is not None and peak >= AT_THE_LIMIT * limit.value:
-        return f"The limit of {size(limit.value)} was reached."
+        return f"The limit of {size_of(limit.value)} was reached."
     return ""
 
 
@@ -87,14 +80,14 @@ def _reached(peaks: ContainerPeaks, limit: Limit | None) -> int:
 
 def _figure(peaks: ContainerPeaks) -> str:
     highest, load, earlier = peaks.memory.highest or 0.0, peaks.memory.load, peaks.earlier_bytes
-    loading = f" ({size(load)} while a model was loading)" if load is not None else ""
-    parts = [f"Its working set came up to {size(highest)}{loading}"]
+    loading = f" ({size_of(load)} while a model was loading)" if load is not None else ""
+    parts = [f"Its working set came up to {size_of(highest)}{loading}"]
     if earlier is not None and earlier > highest:
         parts.append(
-            f"before the probe looked to {size(earlier)}, by the kernel's peak less the file cache then"
+            f"before the probe looked to {size_of(earlier)}, by the kernel's peak less the file cache then"
         )
     if peaks.witness_bytes is not None:
-        parts.append(f"with all file cache to {size(peaks.witness_bytes)}")
+        parts.append(f"with all file cache to {size_of(peaks.witness_bytes)}")
     return f"{'; '.join(parts)}."
 
 
@@ -112,22 +105,22 @@ def shm_line(
     value = rounded_bytes(min(wanted, MOST * peak), SHM_LEAST_BYTES)
     yield SizeLine(
         "shm.sizeLimit",
-        bytes_quantity(min(value, max(SHM_LEAST_BYTES, MOST * peak // MIB * MIB))),
-        f"Up to {size(peak)} of it were in use; {regions} stubs live now.",
+        quantity(min(value, max(SHM_LEAST_BYTES, MOST * peak // MIB * MIB))),
+        f"Up to {size_of(peak)} of it were in use; {regions} stubs live now.",
         (
             f"It was full: what they would have taken nobody saw. {GUESS:.0%} more is a guess."
             if full
-            else f"That + {HEADROOM:.0%} and one step of each stub's region ({size(growth_bytes)} in all), "
-            f"no more than twice what was in use, and no less than the {size(SHM_LEAST_BYTES)} of every runtime. "
+            else f"That + {HEADROOM:.0%} and one step of each stub's region ({size_of(growth_bytes)} in all), "
+            f"no more than twice what was in use, and no less than the {size_of(SHM_LEAST_BYTES)} of every runtime. "
             "A region never shrinks."
         )
         + " Its use is charged to the memory of the container, whose limit above holds it.",
         at_least=full,
-        now=None if given is None else size(given),
+        now=None if given is None else size_of(given),
     )
 
 
 def _set(limit: Limit | None) -> str | None:
     if limit is None:
         return None
-    return "none" if limit.value is None else size(limit.value)
+    return "none" if limit.value is None else size_of(limit.value)

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
+from probe.checks.manifest import size_of
 from probe.checks.sizing.quantities import (
     GUESS,
     HEADROOM,
     cores,
     cores_quantity,
     rounded_millicores,
-    size,
     with_headroom,
 )
 from probe.facts.container import ContainerReading
@@ -86,7 +86,9 @@ def gpu_line(
     count = given or len(held)
     if not count:
         return
-    parts = [f"up to {size(most)} on {uuid}{_by_model(uuid, models)}" for uuid, most in sorted(held.items())]
+    parts = [
+        f"up to {size_of(most)} on {uuid}{_by_model(uuid, models)}" for uuid, most in sorted(held.items())
+    ]
     yield SizeLine(
         "limits.nvidia.com/gpu",
         None if divided else str(count),
@@ -107,6 +109,6 @@ def _by_model(uuid: str, models: tuple[ModelPeak, ...]) -> str:
     )
     if not on:
         return ""
-    named = ", ".join(f"{each.name}/{each.version} {size(most)}" for most, each in on[:_NAMED])
+    named = ", ".join(f"{each.name}/{each.version} {size_of(most)}" for most, each in on[:_NAMED])
     more = f" and {len(on) - _NAMED} more" if len(on) > _NAMED else ""
     return f" ({named}{more})"

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 
+from probe.checks.manifest import MIB
+
 HEADROOM = 0.25
 """What is put on top of a figure: what was seen says nothing of the next request, and twice as much is paid for and
 never used."""
 GUESS = 0.5
 """On top of a figure that a limit held down: how much more it would have been nobody saw."""
 
-MIB, GIB = 1 << 20, 1 << 30
 _PARTS = 16
 """A size is rounded up to a step of this part of it at most."""
 _CORE_STEPS = ((0.2, 10), (1.0, 50), (5.0, 100), (math.inf, 500))
@@ -29,11 +30,6 @@ def rounded_bytes(size: float, least: int = MIB) -> int:
     return -(-whole // step) * step
 
 
-def bytes_quantity(size: int) -> str:
-    """Bytes that are whole MiB, as ``1536Mi`` or ``2Gi``."""
-    return f"{size // GIB}Gi" if size % GIB == 0 else f"{size // MIB}Mi"
-
-
 def rounded_millicores(cores: float, least: int = 10) -> int:
     """Cores rounded up, in millicores."""
     step = next(each for limit, each in _CORE_STEPS if cores <= limit)
@@ -43,11 +39,6 @@ def rounded_millicores(cores: float, least: int = 10) -> int:
 def cores_quantity(millicores: int) -> str:
     """Millicores as ``1500m`` or ``2``."""
     return str(millicores // 1000) if millicores % 1000 == 0 else f"{millicores}m"
-
-
-def size(count: float) -> str:
-    """Bytes for people."""
-    return f"{count / GIB:.1f} GiB" if count >= GIB else f"{count / MIB:.0f} MiB"
 
 
 def cores(count: float) -> str:

@@ -39,7 +39,7 @@ class Explainer:
         if suspicious(event):
             # At this moment the counts can be read, in whatever order the kernel tells of kill and exit; the
             # next, a runtime may have removed the cgroup with the container.
-            self._looks.tell_kills()
+            self._looks.container.tell_kills()
         if self._desk.book.server.gone != before.server.gone:
             self._desk.stirred.ring()
             self._desk.wake["triton"].ring()
@@ -134,7 +134,7 @@ class Explainer:
         # Whether the kernel killed it for want of memory shows in the container's count: where that is not held
         # open, a look brings it.
         if suspicious(event):
-            await self._looks.count_kills(event.observed, VIOLENT_PATIENCE)
+            await self._looks.container.count_kills(event.observed, VIOLENT_PATIENCE)
 
 
 def _going(answer: object) -> bool:

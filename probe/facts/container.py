@@ -101,13 +101,17 @@ class ShmUse(msgspec.Struct, frozen=True):
 
 
 class ShmLevel(msgspec.Struct, frozen=True):
-    """How full Triton's ``/dev/shm`` was at one moment, in bytes; inodes None where they are not limited."""
+    """How full Triton's ``/dev/shm`` was at one moment, in bytes; inodes None where they are not limited.
+
+    ``region_came``: a file by the name of a stub's region has appeared since the moment before.
+    """
 
     observed: Instant
     size_bytes: int
     used_bytes: int
     inodes_free: int | None = None
     inodes_total: int | None = None
+    region_came: bool = False
 
     @property
     def free_bytes(self) -> int:

@@ -128,7 +128,11 @@ def test_a_step_that_was_seen_may_come_again_where_much_is_in_use(
 def test_inodes_run_out_too() -> None:
     """Each region takes one; of bytes there may be plenty."""
     told = serving(python_model("m")).shm(inodes_free=3, inodes_total=100, size=64 * MIB)
-    assert "3 of 100 inodes are free" in told.only("ShmPressure", shm.judge).message
+    claim = told.only("ShmPressure", shm.judge)
+    assert "3 of 100 inodes are free" in claim.message
+    assert "nr_inodes" in claim.remedy
+    assert "sizeLimit" not in claim.remedy
+    assert claim.evidence["suggested_bytes"] is None
     assert serving(python_model("m")).shm(inodes_free=300, inodes_total=1000).reasons(shm.judge) == []
 
 

@@ -378,6 +378,24 @@ def test_what_a_process_that_refuses_can_have_is_told_by_its_mounts_and_its_page
     assert getattr(proc.search(file), expected) == {"region"}
 
 
+def test_a_process_that_can_not_be_read_for_a_reason_of_our_own_may_hold_it(
+    proc: Proc, file: Listed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With too many open files nobody is found, and nothing is proven by that."""
+    base = proc.process(7, line(file))
+    real = os.open
+
+    def refusing(path: bytes, flags: int, **more: int) -> int:
+        if path == os.fsencode(base / "maps"):
+            raise OSError(errno.EMFILE, "too many open files")
+        return real(path, flags, **more)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "open", refusing)
+        assert proc.search(file).undecided == {"region"}
+    assert proc.search(file).mapped == {"region"}
+
+
 def test_processes_that_go_while_they_are_searched_hold_nothing(proc: Proc, file: Listed) -> None:
     """A folder without files, a descriptor that was closed, one that leads elsewhere."""
     (proc.root / "8").mkdir()

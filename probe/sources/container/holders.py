@@ -87,8 +87,10 @@ def _held(base: bytes, wanted: dict[tuple[int, int], Listed]) -> Iterator[str]:
     except PermissionError as error:
         if _may_have(base, frozenset(device for device, _ in wanted)):
             raise _UnsureError from error
-    except OSError:
+    except (FileNotFoundError, ProcessLookupError):
         return  # gone, or about to be: a process that ends holds nothing for long
+    except OSError as error:  # as where we have too many files open ourselves
+        raise _UnsureError from error
 
 
 def _mappings(path: bytes) -> Iterator[tuple[bytes, bytes, bytes]]:

@@ -85,7 +85,8 @@ class ShmUse(msgspec.Struct, frozen=True):
     ``files`` are the regular files at its top, None where they can not be listed; ``cut`` where there are too
     many to list all.  Of the names that the caller asked about, ``mapped`` are those that a process maps or has
     open, ``unmapped`` those that none does of all processes here, and ``undecided`` those of which that could
-    not be told.  ``shared_beyond``: processes that can not be seen from here may use it too (``--ipc=host``).
+    not be told.  ``shared_beyond``: processes that can not be seen from here may use it too, for it may be
+    the machine's (``--ipc=host``, a volume of ``/dev/shm``).
     """
 
     size_bytes: int

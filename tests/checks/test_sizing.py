@@ -141,6 +141,15 @@ def test_no_limit_and_an_unreadable_one_are_different(
             "1536Mi",
             "killed 3 processes here",
         ),
+        # The kernel keeps no peak: it may have been the limit.
+        (ContainerPeaks(memory=level(GIB), oom_kills=1), reading(2 * GIB), "3Gi", "killed a process here"),
+        # A limit above the node's memory held nothing down.
+        (
+            ContainerPeaks(memory=level(GIB), oom_kills=1),
+            reading(64 * GIB, node=32 * GIB),
+            "1536Mi",
+            "killed a process here",
+        ),
         (ContainerPeaks(memory=level(GIB), oom_kills=3), None, "1536Mi", "killed 3 processes here"),
         (ContainerPeaks(memory=level(GIB)), reading(GIB), "1536Mi", "The limit of 1.0 GiB was reached."),
     ],
@@ -153,6 +162,14 @@ def test_what_a_limit_held_down_is_a_guess(
     assert (line.value, line.at_least) == (value, True)
     assert why in line.reason
     assert "is a guess" in line.reason
+
+
+def test_the_limit_of_all_pods_together_is_none_of_its_own() -> None:
+    """A BestEffort container is told to have none, as MemoryUnlimited tells it."""
+    limit = Limit(8 * GIB, "/sys/fs/cgroup/kubepods.slice/memory.max")
+    now = ContainerReading(at(0), memory=MemoryUse(limit), node_memory_bytes=9 * GIB)
+    line = memory(ContainerPeaks(memory=level(7.9 * GIB)), now)["limits.memory"]
+    assert (line.now, line.at_least) == ("none", False)
 
 
 def test_more_than_the_node_has_is_said() -> None:
@@ -197,6 +214,19 @@ def test_shm_of_little_is_what_every_runtime_gives() -> None:
     assert line is not None
     assert line.now == "256 MiB"
     assert "charged to the memory of the container" in line.reason
+
+
+def test_shm_is_never_proposed_so_small_that_it_would_be_too_small() -> None:
+    """Steps that are larger than all that was in use."""
+    line = next(iter(shm_line(ContainerPeaks(shm=level(4 * MIB)), None, 4, 256 * MIB, 260 * MIB)))
+    assert 260 * MIB <= amount(line) <= 1.1 * 260 * MIB
+    assert "Once each has grown, they need 260 MiB in all." in line.reason
+    assert "Once each" not in shm_reason(64 * MIB, 66 * MIB)
+
+
+def shm_reason(peak: int, needed: int) -> str:
+    """Why this size, with steps of 2 MiB."""
+    return next(iter(shm_line(ContainerPeaks(shm=level(peak)), None, 2, 2 * MIB, needed))).reason
 
 
 def test_a_full_shm_is_a_guess() -> None:

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-from probe.checks.manifest import size_of
+from probe.checks.manifest import cpu_quantity, size_of
 from probe.checks.sizing.quantities import (
     GUESS,
     HEADROOM,
     cores,
-    cores_quantity,
     rounded_millicores,
     with_headroom,
 )
@@ -37,7 +36,7 @@ def cpu_lines(peaks: ContainerPeaks, reading: ContainerReading | None) -> Iterat
         wanted = rounded_millicores(with_headroom(steady, at_least=bool(clipped)), LEAST_MILLICORES)
         yield SizeLine(
             "requests.cpu",
-            cores_quantity(wanted),
+            cpu_quantity(wanted / 1000),
             _figure(peaks, steady),
             (
                 f"{clipped} What it would have taken nobody saw: serving + {GUESS:.0%} is a guess."
@@ -46,8 +45,8 @@ def cpu_lines(peaks: ContainerPeaks, reading: ContainerReading | None) -> Iterat
             ),
             at_least=bool(clipped),
         )
-    burst = cores_quantity(
-        rounded_millicores(with_headroom(highest, at_least=bool(clipped)), LEAST_MILLICORES)
+    burst = cpu_quantity(
+        rounded_millicores(with_headroom(highest, at_least=bool(clipped)), LEAST_MILLICORES) / 1000
     )
     yield SizeLine(
         "limits.cpu",

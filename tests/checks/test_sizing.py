@@ -263,6 +263,13 @@ def test_the_request_follows_serving_and_no_load(serving: float, load: float) ->
     assert cores(lines["limits.cpu"]) >= max(serving, load)
 
 
+def test_a_load_that_reached_the_limit_makes_no_guess_of_serving() -> None:
+    """Frameworks compile on every core that they get."""
+    lines = cpu(ContainerPeaks(cores=level(1.0, 4.0)), reading(cpu=4.0))
+    assert (lines["requests.cpu"].value, lines["requests.cpu"].at_least) == ("1300m", False)
+    assert lines["limits.cpu"].at_least
+
+
 def test_a_triton_at_rest_asks_for_a_little() -> None:
     """A tenth of a core."""
     assert cpu(ContainerPeaks(cores=level(0.0)))["requests.cpu"].value == "100m"

@@ -341,6 +341,7 @@ def test_gpus_are_as_many_as_triton_has_and_say_who_holds_what() -> None:
         "Triton held up to 16.0 GiB on GPU-a (m0/1 5.0 GiB, m1/1 4.0 GiB, m2/1 3.0 GiB and 2 more); "
         "up to 1.0 GiB on GPU-b."
     )
+    assert line.reason.endswith("Each has to have 20.0 GiB for Triton alone: the most on one + 25%.")
 
 
 def test_gpus_whose_memory_can_not_be_told_are_counted_all_the_same() -> None:
@@ -348,6 +349,7 @@ def test_gpus_whose_memory_can_not_be_told_are_counted_all_the_same() -> None:
     line = gpus(1)
     assert line is not None
     assert (line.value, line.figure) == ("1", "What Triton holds on them can not be told here.")
+    assert line.reason.endswith("They are given whole.")
 
 
 def test_a_mig_device_is_no_gpu_to_ask_for() -> None:

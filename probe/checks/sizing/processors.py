@@ -102,10 +102,18 @@ def gpu_line(
         (
             "MIG devices are asked for by their profile, as nvidia.com/mig-1g.10gb."
             if divided
-            else "As many as Triton has now. They are given whole: choose one that holds the figure with headroom."
-        ),
+            else "As many as Triton has now. They are given whole."
+        )
+        + _room(max(held.values(), default=0)),
         now=str(count),
     )
+
+
+def _room(most: int) -> str:
+    if not most:
+        return ""
+    wanted = size_of(with_headroom(most, at_least=False))
+    return f" Each has to have {wanted} for Triton alone: the most on one + {HEADROOM:.0%}."
 
 
 def _by_model(uuid: str, models: tuple[ModelPeak, ...]) -> str:

@@ -11,11 +11,10 @@ from probe.checks.observation import Observation
 from probe.facts.container import ShmUse
 from probe.facts.findings import Scalar
 from probe.facts.instants import Instant
+from probe.facts.qos import QosClass
 from probe.ledgers.obituaries import Obituary
 from probe.ledgers.scenes import Scene
 
-BEST_EFFORT = 1000
-"""The ``oom_score_adj`` that the kubelet gives to pods without requests and limits."""
 _LEAST_FREE = 1 << 20
 """Bytes of ``/dev/shm``: a python instance can not begin with less."""
 _NEAR = 0.9
@@ -66,7 +65,7 @@ def memory_says(scene: Scene | None, moment: Instant, after: Scene | None = None
     of = f" of its limit of {size_of(limit)}" if limit is not None else ""
     if limit is None and scene.memory.limit is not None:
         of = ", without a memory limit of its own,"
-    adjective = ", in a pod that is BestEffort" if scene.oom_score_adj == BEST_EFFORT else ""
+    adjective = ", in a pod that is BestEffort" if scene.qos is QosClass.BEST_EFFORT else ""
     peak = after.memory.peak_bytes if after is not None else None
     reached = f"; its peak was {size_of(peak)}" if peak else ""
     return f"The container held {size_of(held)}{of} {ago:.1f} s before{adjective}{reached}."

@@ -21,6 +21,7 @@ from probe.checks.around import (
 from probe.checks.stubs import judge
 from probe.facts.container import CpuUse, Limit, MemoryUse, ShmUse
 from probe.facts.findings import Claim
+from probe.facts.qos import QosClass
 from probe.kits.quantities import parse_size
 from probe.ledgers.obituaries import ObituariesLedger
 from probe.ledgers.scenes import Scene
@@ -159,7 +160,7 @@ def test_no_proposal_is_below_the_limit_or_below_what_was_held(
             "The container held 1.0 GiB of its limit of 2.0 GiB 3.0 s before; its peak was 2.0 GiB.",
         ),
         (
-            scene(None, GIB, oom_score_adj=1000),
+            scene(None, GIB, qos=QosClass.BEST_EFFORT),
             None,
             (
                 "The container held 1.0 GiB, without a memory limit of its own, 3.0 s before, in a pod that is "

@@ -92,6 +92,10 @@ class Rise(msgspec.Struct, frozen=True):
             and abs(moment - self.after.observed.mono) <= WINDOW
         )
 
+    def continues(self, other: Rise) -> bool:
+        """Whether it can be a later one of the same container, whose count never falls."""
+        return self.before.path == other.after.path and self.before.kills >= other.after.kills
+
     def claimed_by(self, process: ProcessId) -> bool:
         """Whether the end of this process is one that it explains."""
         return any(each.id == process for each in self.victims)

@@ -11,7 +11,7 @@ from probe.facts.gates import Gate
 from probe.facts.processes import ProcessId
 from probe.settings import Settings
 from tests.engine.doubles import KILLED, Stage, Watch, instant_errands, watching
-from tests.worlds import GIB, server, stub
+from tests.worlds import GIB, server, stub, worker
 
 __all__ = ["instant_errands"]
 pytestmark = [pytest.mark.looptime, pytest.mark.usefixtures("instant_errands")]
@@ -47,6 +47,25 @@ async def test_a_kill_that_is_told_before_the_exit_explains_it(seconds: float) -
         await asyncio.sleep(seconds)
         watch.stage.exit(11)
         assert await cause_of_death(watch) == WANT
+
+
+@pytest.mark.parametrize("held", [True, False])
+async def test_a_kill_of_a_process_whose_end_is_no_death_is_told_at_once(held: bool) -> None:  # noqa: FBT001
+    """A helper below a stub, or an engine in its load: where the kernel tells of no kill, its exit does."""
+    helper = worker(21, "sh", parent=11)
+    stage = Stage(held=held, stubs=(stub(11, "echo_0_0", workers=(helper,)), stub(12, "echo_0_1")))
+    async with watching(stage, SLOW) as watch:
+        await served(watch)
+        await watch.until(lambda: 21 in {each.pid for each in stage.watched})
+        stage.oom_kills = 1
+        killed = watch.now
+        stage.exit(21)
+        told = await watch.until(lambda: watch.finding("OomKilled") is not None)
+        assert told - killed < 0.1
+        looks = stage.calls["container"]
+        stage.exit(12, 11)
+        await asyncio.sleep(1)
+        assert stage.calls["container"] == looks
 
 
 @pytest.mark.parametrize("held", [True, False])

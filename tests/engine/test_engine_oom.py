@@ -51,11 +51,12 @@ async def test_a_kill_that_is_told_before_the_exit_explains_it(seconds: float) -
 
 @pytest.mark.parametrize("held", [True, False])
 async def test_a_kill_of_a_process_whose_end_is_no_death_is_told_at_once(held: bool) -> None:  # noqa: FBT001
-    """A helper below a stub, or an engine in its load: where the kernel tells of no kill, its exit does."""
-    helper = worker(21, "sh", parent=11)
-    stage = Stage(held=held, stubs=(stub(11, "echo_0_0", workers=(helper,)), stub(12, "echo_0_1")))
+    """What a model started a moment ago: where the kernel tells of no kill, the exit does."""
+    stage = Stage(held=held)
     async with watching(stage, SLOW) as watch:
         await served(watch)
+        child = worker(21, "python3", parent=11)
+        stage.stubs = (stub(11, "echo_0_0", workers=(child,)), stub(12, "echo_0_1"))
         await watch.until(lambda: 21 in {each.pid for each in stage.watched})
         stage.oom_kills = 1
         killed = watch.now

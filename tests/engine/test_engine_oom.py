@@ -147,6 +147,19 @@ async def test_the_container_of_a_server_that_is_gone_is_watched_until_the_next(
         assert stage.watched_container == ProcessId(30, 300)
 
 
+async def test_a_kill_that_only_a_look_shows_is_told_with_that_look() -> None:
+    """Of a process that nobody watches, where the kernel tells nothing: no turn is waited for on top."""
+    stage = Stage()
+    async with watching(stage) as watch:
+        await served(watch)
+        await asyncio.sleep(2.5)
+        stage.exit(12, 11)
+        await asyncio.sleep(0.1)
+        looks, stage.oom_kills = stage.calls["container"], 1
+        looked = await watch.until(lambda: stage.calls["container"] > looks)
+        assert await watch.until(lambda: watch.finding("OomKilled") is not None) - looked < 0.2
+
+
 async def changed(watch: Watch, act: Callable[[], None]) -> int:
     """How many looks at the container follow an event, within a second."""
     before = watch.stage.calls["container"]

@@ -115,8 +115,12 @@ class ContainerLooks:
     def tell_kills(self) -> None:
         """Note the container's counts of OOM kills at this moment, where they are held open."""
         counts = self._events.counts() if self._events is not None else None
-        if counts is not None:
-            self._desk.book = self._desk.book.with_oom(counts)
+        if counts is None:
+            return
+        before = self._desk.book.kills.rises
+        self._desk.book = self._desk.book.with_oom(counts)
+        if self._desk.book.kills.rises != before:
+            self._desk.stirred.ring()
 
     def _follow(self, reading: ContainerReading) -> None:
         # Triton was moved to another cgroup: counts of the one that it left are no measure for this one.

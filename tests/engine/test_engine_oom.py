@@ -49,8 +49,11 @@ async def test_a_kill_that_is_told_before_the_exit_explains_it(seconds: float) -
         assert await cause_of_death(watch) == WANT
 
 
-@pytest.mark.parametrize("held", [True, False])
-async def test_a_kill_of_a_process_whose_end_is_no_death_is_told_at_once(held: bool) -> None:  # noqa: FBT001
+@pytest.mark.parametrize(("held", "status"), [(True, KILLED), (False, KILLED), (True, None)])
+async def test_a_kill_of_a_process_whose_end_is_no_death_is_told_at_once(
+    held: bool,  # noqa: FBT001
+    status: int | None,
+) -> None:
     """What a model started a moment ago: where the kernel tells of no kill, the exit does."""
     stage = Stage(held=held)
     async with watching(stage, SLOW) as watch:
@@ -60,7 +63,7 @@ async def test_a_kill_of_a_process_whose_end_is_no_death_is_told_at_once(held: b
         await watch.until(lambda: 21 in {each.pid for each in stage.watched})
         stage.oom_kills = 1
         killed = watch.now
-        stage.exit(21)
+        stage.exit(21, status)
         told = await watch.until(lambda: watch.finding("OomKilled") is not None)
         assert told - killed < 0.1
         looks = stage.calls["container"]

@@ -236,10 +236,12 @@ def test_a_path_that_leads_nowhere_leaves_the_name(name: str) -> None:
 
 def test_what_died_under_an_earlier_triton_is_not_asked() -> None:
     """The same model fails to load under the next one."""
-    seen = counted(loading().exits(200, signal=9), 1).server_exits(code=1)
-    again = serving(OTHER, server=server(pid=77), first_pid=500)
-    seen = seen.having(server=again.server, stubs=again.stubs).scans().polls()
-    assert failed(counted(seen, 0)).evidence["cause"] == "stub_unhealthy"
+    unseen = counted(indexed(counted(serving(OTHER), 0), ModelState.LOADING), 1).later(20)
+    for killed in (counted(loading().exits(200, signal=9), 1), unseen):
+        seen = killed.server_exits(code=1)
+        again = serving(OTHER, server=server(pid=77), first_pid=500)
+        seen = seen.having(server=again.server, stubs=again.stubs).scans().polls()
+        assert failed(counted(seen, 0)).evidence["cause"] == "stub_unhealthy"
 
 
 # Stubs that were never seen

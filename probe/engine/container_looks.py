@@ -63,11 +63,12 @@ class ContainerLooks:
         except OutstandingError as error:
             self._desk.track("container", began, ok=False, delivered=False, error=str(error))
             return
-        before = self._desk.book.container
-        self._desk.book = self._desk.book.with_container(reading)
+        before = self._desk.book
+        self._desk.book = before.with_container(reading)
         self._desk.track("container", began, ok=True, delivered=True, error=None)
         self._follow(reading)
-        if before is None or _limits(before) != _limits(reading):
+        known, killed = before.container, self._desk.book.kills.rises != before.kills.rises
+        if known is None or _limits(known) != _limits(reading) or killed:
             self._desk.stirred.ring()
 
     async def make_sure(self) -> None:
@@ -114,8 +115,12 @@ class ContainerLooks:
     def tell_kills(self) -> None:
         """Note the container's counts of OOM kills at this moment, where they are held open."""
         counts = self._events.counts() if self._events is not None else None
-        if counts is not None:
-            self._desk.book = self._desk.book.with_oom(counts)
+        if counts is None:
+            return
+        before = self._desk.book.kills.rises
+        self._desk.book = self._desk.book.with_oom(counts)
+        if self._desk.book.kills.rises != before:
+            self._desk.stirred.ring()
 
     def _follow(self, reading: ContainerReading) -> None:
         # Triton was moved to another cgroup: counts of the one that it left are no measure for this one.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import signal
 
 from probe.engine.desk import Desk
 from probe.engine.looks import Looks
@@ -54,6 +55,10 @@ class Explainer:
         # Was it a death, or is Triton unloading the model?  Its statistics know only loaded versions.
         death = next((each for each in self._desk.book.stubs.dead if each.id == event.id), None)
         if death is None:
+            # Its end is no death of a model's, but whom the kernel kills is told of the container.
+            if event.signal == signal.SIGKILL:
+                await self._count_kills(event)
+                self._desk.stirred.ring()
             return
         if death.model is None:
             # It ended while its model was loading, for want of memory more often than not.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -10,15 +11,21 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+import msgspec
+
+from probe.facts.findings import Finding
+from probe.facts.status import Status
 from probe.sandbox.daemon import OPEN, Daemon
+from probe.sandbox.errors import SandboxError
 from probe.sandbox.processes import PodProcess
 from probe.sandbox.repositories import Repository
 from probe.sandbox.tritonserver import TritonServer, free_ports
 from probe.sandbox.wheel import TritonInstallation
+from probe.sources.container import cgroups
 from testbed.pods.containers import RESTRICTED, Container, Rights, members
 from testbed.pods.hosts import CHECKOUT, python_folders, triton_folders, volumes
 from testbed.pods.podman import Podman
-from testbed.pods.resources import Resources
+from testbed.pods.resources import CPU_PERIOD, Resources
 
 MIB = 1 << 20
 NOTHING = Resources()
@@ -65,8 +72,8 @@ class LimitedPod:
         self.cgroup = f"{podman.cgroup}/{self.name}"
         if memory is not None:
             (podman.group("memory", self.cgroup) / "memory.limit_in_bytes").write_text(str(memory))
-        self._first = 0
-        self._first = self._open(shm_bytes)
+        self.first_pid = 0
+        self.first_pid = self._open(shm_bytes)
 
     def triton(
         self,
@@ -122,9 +129,27 @@ class LimitedPod:
             code = program.wait(_SECONDS_TO_ANSWER)
         return subprocess.CompletedProcess(arguments, code, *(each.read_text() for each in files))
 
+    def doctor(self, server: TritonServer) -> dict[str, Finding]:
+        """What ``triton-probe doctor`` finds, the first of each reason by it."""
+        told = [word for name, value in addresses(server).items() for word in (f"--{name}", value)]
+        answer = self.command("doctor", *told, "--format=json")
+        status = msgspec.json.decode(answer.stdout, type=Status)
+        return {each.reason: each for each in reversed(status.findings)}
+
+    def resize(self, server: TritonServer, resources: Resources) -> None:
+        """Change the limits of Triton's container while it runs, as an in-place resize does; None is no limit."""
+        quota = -1 if resources.cpu is None else round(resources.cpu * CPU_PERIOD)
+        _write(server.outer_pid, "cpu", "cpu.cfs_quota_us", quota)
+        limit = -1 if resources.memory is None else resources.memory
+        # The one with swap may not be below the other at any moment.
+        _write(server.outer_pid, "memory", "memory.memsw.limit_in_bytes", -1)
+        _write(server.outer_pid, "memory", "memory.limit_in_bytes", limit)
+        _write(server.outer_pid, "memory", "memory.memsw.limit_in_bytes", limit)
+        _write(server.outer_pid, "pids", "pids.max", "max" if resources.pids is None else resources.pids)
+
     def processes(self) -> tuple[PodProcess, ...]:
         """Everything in it now, zombies too, by pid."""
-        return members(self._first)
+        return members(self.first_pid)
 
     def close(self) -> None:
         """End everything in it, the probe first; twice is the same as once."""
@@ -151,7 +176,7 @@ class LimitedPod:
 
     def _container(self, name: str, flags: list[str]) -> Container:
         full = f"{self.name}-{name}-{next(self._count)}"
-        container = Container(self._podman, full, self._folder / full, flags, self._first)
+        container = Container(self._podman, full, self._folder / full, flags, self.first_pid)
         self._containers.append(container)
         return container
 
@@ -185,3 +210,13 @@ class LimitedPod:
 def addresses(server: TritonServer) -> dict[str, str]:
     """Triton's addresses by protocol."""
     return {name: f"127.0.0.1:{port}" for name, port in zip(_PORTS, server.ports, strict=True)}
+
+
+def _write(pid: int, controller: str, file: str, value: object) -> None:
+    members = cgroups.memberships(Path(f"/proc/{pid}/cgroup").read_bytes())
+    place = cgroups.place(
+        members, cgroups.mounts(Path("/proc/self/mountinfo").read_bytes()), controller.encode()
+    )
+    if place is None:
+        raise SandboxError(f"pid {pid} is in no cgroup of {controller}")
+    (Path(os.fsdecode(next(place.levels()))) / file).write_text(str(value))

@@ -12,7 +12,8 @@ import yaml
 
 from probe.kits.quantities import parse_size
 
-_PERIOD = 100_000
+CPU_PERIOD = 100_000
+"""Microseconds, as the kubelet sets it."""
 _SHARES_OF_A_CORE = 1024
 _LEAST_SHARES = 2
 _CAP_SYS_RESOURCE = 1 << 24
@@ -65,7 +66,7 @@ class Resources(msgspec.Struct, frozen=True):
         if self.memory is not None:
             told += [f"--memory={self.memory}", f"--memory-swap={self.memory}"]
         if self.cpu is not None:
-            told += [f"--cpu-period={_PERIOD}", f"--cpu-quota={round(self.cpu * _PERIOD)}"]
+            told += [f"--cpu-period={CPU_PERIOD}", f"--cpu-quota={round(self.cpu * CPU_PERIOD)}"]
         return [*told, f"--pids-limit={-1 if self.pids is None else self.pids}"]
 
     def _score(self) -> int:

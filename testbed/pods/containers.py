@@ -83,6 +83,7 @@ class Container(BarePod):
             self._podman.command(
                 *self._run(pidfile, environment or {}), *(os.fspath(each) for each in arguments)
             ),
+            cwd=self._podman.folder,  # where its monitor leaves a file named "oom" after a kill
             env=self._podman.environment,
             stdin=stdin,
             stdout=stdout,

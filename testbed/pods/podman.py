@@ -67,6 +67,7 @@ class Podman:
         """Run a call to its end."""
         return subprocess.run(
             self.command(*arguments),
+            cwd=self.folder,
             env=self.environment,
             stdin=subprocess.DEVNULL,
             capture_output=True,

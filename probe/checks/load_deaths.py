@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from itertools import islice
 
-import msgspec
-
 from probe.checks.around import (
     cure_of,
     evidence,
@@ -18,7 +16,8 @@ from probe.checks.around import (
     surroundings,
 )
 from probe.checks.causes import Cause, cause_of
-from probe.checks.load_failures import LoadFailure, classify
+from probe.checks.earlier_kills import killed_earlier
+from probe.checks.load_failures import LoadFailure, Told, classify
 from probe.checks.observation import Observation
 from probe.facts.findings import Scalar
 from probe.facts.instants import Instant
@@ -34,15 +33,6 @@ AFTERWARDS = 15.0
 """Seconds after a failure within which a kill that happened in the load is still found by a look: three of them."""
 
 
-class Told(msgspec.Struct, frozen=True):
-    """The cause of a failed load, what was seen beside it as sentences, the remedy, and what that rests on."""
-
-    cause: str
-    beside: str
-    remedy: str
-    evidence: dict[str, Scalar] = {}
-
-
 def told_of(seen: Observation, record: ModelRecord) -> Told:
     """Why this load failed, from Triton's text and from what the probe saw."""
     failure = classify(record.reason)
@@ -55,6 +45,10 @@ def told_of(seen: Observation, record: ModelRecord) -> Told:
         rise = unwatched_kill(seen, record)
         if rise is not None:
             return _killed(seen, rise)
+        records = seen.book.models.records.values()
+        earlier = killed_earlier(seen, record, (each for each in records if not deaths_in(seen, each)))
+        if earlier is not None:
+            return earlier
         if failure.cause == "stub_unhealthy":
             return _unseen(seen, record, failure)
     elif deaths and deaths[0].exit.oom_killed:

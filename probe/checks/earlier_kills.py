@@ -9,7 +9,6 @@ from probe.checks.around import memory_evidence, memory_remedy
 from probe.checks.load_failures import Told, classify
 from probe.checks.manifest import size_of
 from probe.checks.observation import Observation
-from probe.facts.instants import Instant
 from probe.facts.models import ModelState
 from probe.ledgers.models import ModelRecord
 
@@ -22,27 +21,19 @@ def killed_earlier(seen: Observation, record: ModelRecord, unexplained: Iterable
     """
     if record.since is None or not _began_unseen(record):
         return None
-    kills = _unclaimed(seen, record.since)
-    # With a thousand failures this is asked a thousand times: one more than there are kills is enough to know.
-    failed = len(list(islice(filter(_began_unseen, unexplained), kills + 1))) if kills > 0 else 0
-    return _told(seen, kills) if failed and kills >= failed + _missing(seen) else None
+    kills = seen.book.kills.unexplained(None, record.since)
+    if not kills:
+        return None
+    spare = kills - _missing(seen)
+    # One load too many settles it: a thousand may have failed together.
+    failed = len(list(islice(filter(_began_unseen, unexplained), max(0, spare) + 1)))
+    return _told(seen, kills) if failed <= spare else None
 
 
 def _began_unseen(record: ModelRecord) -> bool:
     # What the first answers already show as failed was tried nobody knows when.
     failed = record.state is ModelState.UNAVAILABLE and record.tried_after is None
     return failed and classify(record.reason).cause == "stub_unhealthy"
-
-
-def _unclaimed(seen: Observation, failed: Instant) -> int:
-    """Kills up to this moment of which nobody knows whom they hit."""
-    kills = seen.book.kills
-    if kills.last is None:
-        return 0
-    rises = [each for each in kills.rises if not each.over]
-    later = sum(each.kills for each in rises if each.before.observed.mono >= failed.mono)
-    claimed = sum(len(each.victims) for each in rises if each.before.observed.mono < failed.mono)
-    return kills.last.kills - later - claimed
 
 
 def _missing(seen: Observation) -> int:

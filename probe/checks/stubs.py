@@ -126,7 +126,7 @@ def _restarted(seen: Observation, record: ModelRecord) -> bool | None:
 def _evidence(
     seen: Observation, death: DeadStub, cause: Cause, alive: int, expected: int | None
 ) -> dict[str, Scalar]:
-    stub, container = death.last, seen.book.container
+    stub, counted = death.last, seen.book.kills.last
     return {
         "pid": death.id.pid,
         **cause.evidence(death.exit),
@@ -134,7 +134,7 @@ def _evidence(
         "instances_expected": expected,
         "last_rss_bytes": stub.process.rss_bytes,
         "shm_region": stub.arguments.shm_region,
-        "container_oom_kills": container.memory.oom_kills if container is not None else None,
+        "container_oom_kills": counted.kills if counted is not None else None,
         **evidence(seen.book.obituaries.of(death.id)),
     }
 

@@ -59,6 +59,15 @@ def test_a_death_is_told_with_its_cause_and_what_is_left() -> None:
     }
 
 
+def test_the_count_of_kills_is_the_one_that_explains_the_death() -> None:
+    """The kernel's own word is newer than the last look at the container."""
+    world = serving(python_model("m")).contained(
+        memory=MemoryUse(oom_kills=0, oom_kills_path="/c/memory.events")
+    )
+    claim = world.exits(100, signal=9).believes(100).oom(1).only("StubDead", judge)
+    assert claim.evidence["container_oom_kills"] == 1
+
+
 @pytest.mark.parametrize(
     ("how", "said"),
     [

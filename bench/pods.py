@@ -87,9 +87,10 @@ _KILLED = _count("memory/memory.oom_control", "oom_kill")
 CASES = (
     Case("a stub killed at a request", "StubDead", _asks("memory", 400), _KILLED),
     Case("a stub killed at a request", "OomKilled", _asks("memory", 400), _KILLED),
+    Case("a stub killed while it loads", "OomKilled", _loads("heavy"), _KILLED),
     Case("a stub killed while it loads", "ModelLoadFailed", _loads("heavy"), _KILLED),
-    Case("memory near its limit", "MemoryPressure", _asks("memory", 215), _reached(0.9)),
-    Case("/dev/shm nearly full", "ShmPressure", _asks("shm", 13), _filled, shm_bytes=16 * MIB),
+    Case("memory near its limit", "MemoryPressure", _asks("memory", 180), _reached(0.9)),
+    Case("/dev/shm nearly full", "ShmPressure", _asks("shm", 11), _filled, shm_bytes=16 * MIB),
     Case(
         "a limit on processes reached", "PidsPressure", _loads("threads"), _count("pids/pids.events", "max")
     ),

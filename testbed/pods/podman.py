@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import contextlib
-import functools
 import os
 import shutil
 import subprocess
-import tempfile
 from pathlib import Path
 
 from probe.sandbox.errors import SandboxError
-from probe.sandbox.processes import all_pids, read_process
 from probe.sources.container import cgroups
+from testbed.pods.remnants import claimed_folder, remove, sweep
 from testbed.tools import until
 
 _SECONDS = 60.0
@@ -50,8 +47,8 @@ class Podman:
             )
         if os.geteuid() != 0:
             raise SandboxError("limits on containers need root here; run the tests as root")
-        self.folder = Path(tempfile.mkdtemp(prefix="triton-probe-pods-"))
-        self.folder.chmod(0o755)
+        sweep()
+        self.folder, self._lock = claimed_folder()
         self.cgroup = f"/{self.folder.name}"
         """The cgroup, in every hierarchy, under which all of its containers are."""
         configuration = self.folder / "containers.conf"
@@ -87,28 +84,7 @@ class Podman:
 
     def close(self) -> None:
         """End and remove every container, the cgroups and the folder."""
-        # What podman leaves to its monitors goes on for a moment, and would be in the way or make the folder anew.
+        # A container that just ended is in the hands of its monitor for a moment.
         until(lambda: self.call("rm", "--all", "--force", "--time=0").returncode == 0, _SECONDS_TO_END)
-        until(lambda: not self._busy(), _SECONDS_TO_END)
-        for mount in cgroups.mounts(Path("/proc/self/mountinfo").read_bytes()):
-            folder = Path(os.fsdecode(mount.point)) / self.cgroup[1:]
-            until(functools.partial(_removed, folder), _SECONDS_TO_END)
-        for point in self._mounted():
-            subprocess.run(["umount", point], check=True)
-        shutil.rmtree(self.folder)
-
-    def _mounted(self) -> list[str]:
-        points = (line.split()[4] for line in Path("/proc/self/mountinfo").read_text().splitlines())
-        return [each for each in points if each.startswith(f"{self.folder}/")]
-
-    def _busy(self) -> bool:
-        processes = (read_process(each) for each in all_pids())
-        return any(self.folder.name in word for each in processes if each for word in each.arguments)
-
-
-def _removed(group: Path) -> bool:
-    inner = sorted((each for each in group.rglob("*") if each.is_dir()), reverse=True)
-    for folder in (*inner, group):
-        with contextlib.suppress(OSError):
-            folder.rmdir()
-    return not group.exists()
+        remove(self.folder)
+        self._lock.close()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from probe.sandbox.repositories import Repository
 from probe.sandbox.wheel import TritonInstallation
 from testbed.pods.pod import MIB, LimitedPod
 from testbed.pods.podman import Podman
+from testbed.pods.remnants import PREFIX, claimed_folder, sweep
 from testbed.pods.resources import Resources, may_be_spared
 from testbed.tools import until
 
@@ -80,6 +82,24 @@ def test_nothing_is_left_of_a_podman_that_was_closed(triton_installation: Triton
     assert not any(each.exists() for each in groups)
     assert pod.processes() == ()
     pod.close()
+
+
+def test_what_a_killed_run_left_is_removed_by_the_next(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Folders of those who live, and of others, are left alone."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    left, lock = claimed_folder()
+    living, held = claimed_folder()
+    (tmp_path / "other").mkdir()
+    (tmp_path / f"{PREFIX}fresh").mkdir()
+    sweep()
+    assert left.exists()
+    lock.close()  # as the kernel does for whoever is killed
+    sweep()
+    assert not left.exists()
+    assert {each.name for each in tmp_path.iterdir()} == {living.name, "other", f"{PREFIX}fresh"}
+    held.close()
 
 
 def test_a_pod_ends_with_whoever_made_it(triton_installation: TritonInstallation, podman: Podman) -> None:

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from bench import detect, endpoints, harness, heal, machine, placement, rest, start, table
+from bench import detect, endpoints, harness, heal, machine, oom, placement, rest, start, table
 from bench.faults import bench as faults
 from bench.harness import BenchError, Listing, Measured, Options, Report, Result
 from bench.soak import bench as soak
@@ -21,6 +21,7 @@ BENCHES: dict[str, Callable[[Options], Sequence[Measured]]] = {
     start.NAME: start.run,
     faults.NAME: faults.run,
     heal.NAME: heal.run,
+    oom.NAME: oom.run,
     placement.NAME: placement.run,
     soak.NAME: soak.run,
 }

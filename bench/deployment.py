@@ -22,7 +22,7 @@ from probe.sandbox.tritonserver import TritonServer, free_ports
 from probe.sandbox.wheel import TritonInstallation, installed_triton
 from testbed.nvml.double import GpuState, NvmlDouble
 
-PATIENCE = 60.0
+PATIENCE = 120.0
 """Seconds to wait for what must come; with many models the start takes longer."""
 
 _GPUS = (GpuState(uuid="GPU-0"), GpuState(uuid="GPU-1", minor=1, pci="00000000:02:00.0"))

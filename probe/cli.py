@@ -18,6 +18,7 @@ from probe import __version__
 from probe.kits.quantities import parse_duration, parse_size
 
 if TYPE_CHECKING:
+    from probe.commands.asking import Target
     from probe.settings import Loaded
 
 FLAGS = {
@@ -94,6 +95,39 @@ def serve(loaded: Loaded) -> int:
     return daemon.run(loaded.settings)
 
 
+def _asking(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command the options of those that ask a running daemon."""
+    timeout = click.option(
+        "--timeout", default="2s", show_default=True, metavar="DURATION", help="How long to wait in all."
+    )
+    url = click.option(
+        "--url",
+        envvar="TRITON_PROBE_URL",
+        default="http://127.0.0.1:8003",
+        show_default=True,
+        show_envvar=True,
+        help="Where the daemon answers.",
+    )
+    decorated: Callable[..., None] = url(timeout(command))
+    return decorated
+
+
+def _target(url: str, timeout: str) -> tuple[Target, float]:
+    """Whom to ask, and for how many seconds."""
+    from probe.commands.asking import Target
+
+    try:
+        seconds = parse_duration(timeout)
+    except ValueError as error:
+        raise click.BadParameter(str(error), param_hint="--timeout") from None
+    if not seconds:
+        raise click.BadParameter("found '0', expected a duration above 0", param_hint="--timeout")
+    try:
+        return Target.parse(url), seconds
+    except ValueError as error:
+        raise click.BadParameter(str(error), param_hint="--url") from None
+
+
 @group.command()
 @click.option(
     "--gate",
@@ -106,17 +140,7 @@ def serve(loaded: Loaded) -> int:
 @click.option(
     "--exclude", "excluded", multiple=True, metavar="REASON", help="Leave a reason out; repeat for more."
 )
-@click.option(
-    "--url",
-    envvar="TRITON_PROBE_URL",
-    default="http://127.0.0.1:8003",
-    show_default=True,
-    show_envvar=True,
-    help="Where the daemon answers.",
-)
-@click.option(
-    "--timeout", default="2s", show_default=True, metavar="DURATION", help="How long to wait in all."
-)
+@_asking
 @click.option("--verbose", is_flag=True, help="List every check, the passed ones too.")
 @click.option(
     "--format", "output_format", type=click.Choice(["text", "json"]), default="text", show_default=True
@@ -128,16 +152,7 @@ def check(gate: str, url: str, timeout: str, **asked: Any) -> None:  # noqa: ANN
     """
     from probe.commands import check as command
 
-    try:
-        seconds = parse_duration(timeout)
-    except ValueError as error:
-        raise click.BadParameter(str(error), param_hint="--timeout") from None
-    if not seconds:
-        raise click.BadParameter("found '0', expected a duration above 0", param_hint="--timeout")
-    try:
-        target = command.Target.parse(url)
-    except ValueError as error:
-        raise click.BadParameter(str(error), param_hint="--url") from None
+    target, seconds = _target(url, timeout)
     sys.exit(command.check(target, gate, seconds, **asked))
 
 
@@ -278,6 +293,23 @@ def audit(
             output_format=output_format,
         )
     )
+
+
+@group.command(short_help="Print resources for Triton's container, from what a running daemon saw.")
+@_asking
+@click.option(
+    "--format", "output_format", type=click.Choice(["yaml", "json"]), default="yaml", show_default=True
+)
+def size(url: str, timeout: str, output_format: str) -> None:
+    """Ask a running daemon what Triton took at its highest, and print resources to paste into its manifest.
+
+    Each line says which figure it comes from. Where the daemon has watched too little to tell, the first lines say
+    so, and the figures follow all the same. Exits 0, or 3 when there is no answer; 2 on wrong usage.
+    """
+    from probe.commands import size as command
+
+    target, seconds = _target(url, timeout)
+    sys.exit(command.size(target, seconds, output_format=output_format))
 
 
 @group.command()

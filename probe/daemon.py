@@ -13,6 +13,8 @@ from probe.engine.eyes import Eyes
 from probe.facts.status import Snapshot, Transition
 from probe.kits.tasks import guarded
 from probe.settings import Settings, set_in_vain
+from probe.sources.container.events import ContainerWatch
+from probe.sources.container.shm_watch import ShmWatch
 from probe.sources.container.source import ContainerSource
 from probe.sources.nvml.source import NvmlSource
 from probe.sources.processes.exits import ExitWatch
@@ -40,6 +42,8 @@ def eyes(settings: Settings) -> Eyes:
         processes=ProcessSource(_port(settings.triton.grpc)),
         container=ContainerSource(),
         exits=ExitWatch,
+        events=ContainerWatch,
+        shm=ShmWatch,
     )
 
 

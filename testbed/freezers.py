@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-import itertools
 import os
 import subprocess
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,8 +13,6 @@ import pytest
 
 from probe.sources.container import cgroups
 from testbed.tools import until
-
-_NUMBERS = itertools.count()
 
 
 class FreezableCgroup:
@@ -87,9 +85,9 @@ def freezable_cgroup(version: int, scratch: Path) -> Iterator[FreezableCgroup]:
         top = _mounted(version) or (_mount(scratch, undone) if version == 1 else None)
         if top is None:
             pytest.skip("no cgroup2 file system is mounted here")
-        folder = top / f"probe-test-{os.getpid()}-{next(_NUMBERS)}"
         try:
-            folder.mkdir()
+            # Not named for our pid: test runs in several pid namespaces may share the machine's cgroups.
+            folder = Path(tempfile.mkdtemp(prefix="probe-test-", dir=top))
         except OSError as refused:
             pytest.skip(f"cgroups can not be made here: {refused}")
         made = FreezableCgroup(version, folder)

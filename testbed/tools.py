@@ -11,13 +11,16 @@ import pytest
 MISSING = "missing: "
 """How the reason of such a skip begins; ``TRITON_PROBE_REQUIRE_ALL=1`` makes it a failure."""
 
+PATIENCE = 60.0
+"""Seconds after which what takes a moment counts as not happening, also on a machine that does much else."""
+
 
 def missing(what: str) -> NoReturn:
     """Skip the running test because of a tool that could be installed; say which and how."""
     pytest.skip(MISSING + what)
 
 
-def until(condition: Callable[[], object], seconds: float = 10.0) -> None:
+def until(condition: Callable[[], object], seconds: float = PATIENCE) -> None:
     """Wait until it holds; fail the test where it does not in time."""
     deadline = time.monotonic() + seconds
     while not condition():

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
-import time
+import secrets
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from probe.sources.container import cgroups
+from testbed.tools import until
 
 
 def own_place(controller: bytes) -> cgroups.Place | None:
@@ -29,16 +30,22 @@ def emptied(directory: Path) -> bool:
 
 @pytest.fixture
 def made_cgroup() -> Iterator[Callable[[bytes], Path]]:
-    """Makes a cgroup of a controller beside this process's top, and removes it at the end."""
+    """Makes a cgroup of a controller beside this process's top, and removes it at the end.
+
+    ``cgroups.UNIFIED``: one of version 2 without any controller.
+    """
     made: list[Path] = []
+    # Not our pid: test runs in several pid namespaces may share the machine's cgroups.
+    name = f"probe-test-{secrets.token_hex(4)}"
 
     def make(controller: bytes) -> Path:
         place = own_place(controller)
         if place is None:
             pytest.skip(f"no mount of the {controller.decode()} controller")
-        directory = Path(os.fsdecode(place.point)) / f"probe-test-{os.getpid()}"
-        if place.version == 2 and controller.decode() not in (
-            (directory.parent / "cgroup.subtree_control").read_text().split()
+        directory = Path(os.fsdecode(place.point)) / name
+        if place.version == 2 and controller not in (
+            cgroups.UNIFIED,
+            *(directory.parent / "cgroup.subtree_control").read_bytes().split(),
         ):
             pytest.skip(f"{controller.decode()} is not enabled below {directory.parent}")
         try:
@@ -49,11 +56,8 @@ def made_cgroup() -> Iterator[Callable[[bytes], Path]]:
         return directory
 
     yield make
-    deadline = time.monotonic() + 10
     for directory in made:
-        while not emptied(directory) and directory.exists():
-            assert time.monotonic() < deadline, f"{directory} is still in use"
-            time.sleep(0.01)
+        until(lambda directory=directory: emptied(directory) or not directory.exists())  # type: ignore[misc]
 
 
 def limit_memory(directory: Path, size: int) -> str:

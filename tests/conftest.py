@@ -10,15 +10,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 
 from probe.sandbox.errors import SandboxError
 from probe.sandbox.pods import Pod
 from probe.sandbox.repositories import Repository
 from probe.sandbox.tritonserver import TritonServer
 from probe.sandbox.wheel import TritonInstallation, installed_triton
+from testbed.crashes import lives
 from testbed.scripted.server import ScriptedTriton
 from testbed.tools import MISSING, missing
+from tests import second_tries
 from tests.goldens import pytest_addoption
 
 __all__ = ["pytest_addoption"]
@@ -26,7 +28,10 @@ __all__ = ["pytest_addoption"]
 # How long an example takes says nothing on a machine that does other things too.  Where a test may not be
 # skipped it may not depend on luck either: there the same examples are tried each time.
 settings.register_profile(
-    "probe", deadline=None, derandomize=bool(os.environ.get("TRITON_PROBE_REQUIRE_ALL"))
+    "probe",
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow],
+    derandomize=bool(os.environ.get("TRITON_PROBE_REQUIRE_ALL")),
 )
 settings.load_profile("probe")
 
@@ -72,19 +77,28 @@ def repository(tmp_path: Path) -> Repository:
 
 
 @pytest.fixture
+def servers() -> list[TritonServer]:
+    """Every tritonserver that the test has started by ``triton``."""
+    return []
+
+
+@pytest.fixture
 def triton(
-    triton_installation: TritonInstallation, pod: Pod, repository: Repository, tmp_path: Path
+    triton_installation: TritonInstallation,
+    pod: Pod,
+    repository: Repository,
+    tmp_path: Path,
+    servers: list[TritonServer],
 ) -> StartTriton:
     """Start a tritonserver in the test's pod on the test's repository; options are ``TritonServer``'s.
 
     It is live when it is returned, unless ``live=False``.  It ends with the pod.
     """
-    started: list[TritonServer] = []
 
     def start(*, live: bool = True, **options: Any) -> TritonServer:  # noqa: ANN401  (the server's own options)
-        log = tmp_path / f"triton-{len(started)}.log"
+        log = tmp_path / f"triton-{len(servers)}.log"
         server = TritonServer(pod, triton_installation, repository.path, log=log, **options)
-        started.append(server)
+        servers.append(server)
         return server.wait_live() if live else server
 
     return start
@@ -110,15 +124,21 @@ def shared_triton(
         .add_failing_initialize("killed_at_once", how="kill", kind="KIND_CPU")
     )
     with Pod.open() as pod:
-        server = TritonServer(
-            pod,
-            triton_installation,
-            repository.path,
-            log=folder / "triton.log",
-            control_mode="explicit",
-            load_models=("*",),
-        )
-        yield server.wait_live()
+        started: list[TritonServer] = []
+        for life in lives(started):
+            with life:
+                log = folder / f"triton-{len(started)}.log"
+                server = TritonServer(
+                    pod,
+                    triton_installation,
+                    repository.path,
+                    log=log,
+                    control_mode="explicit",
+                    load_models=("*",),
+                )
+                started.append(server)
+                server.wait_live()
+        yield started[-1]
 
 
 @pytest.fixture
@@ -134,10 +154,16 @@ def pytest_configure() -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark what starts the real server, so that ``-m "not triton"`` leaves it out."""
+    """Mark what starts the real server, so that ``-m "not triton"`` leaves it out; allow second tries."""
+    second_tries.allow(items)
     for item in items:
         if "triton_installation" in getattr(item, "fixturenames", ()):
             item.add_marker(pytest.mark.triton)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Tell what failed at first."""
+    second_tries.tell(terminalreporter)
 
 
 @pytest.hookimpl(wrapper=True)

@@ -26,7 +26,16 @@ def test_help_lists_the_commands() -> None:
     result = run("--help")
 
     assert result.exit_code == 0
-    assert sorted(group.commands) == ["audit", "check", "config", "demo", "doctor", "reasons", "serve"]
+    assert sorted(group.commands) == [
+        "audit",
+        "check",
+        "config",
+        "demo",
+        "doctor",
+        "reasons",
+        "serve",
+        "size",
+    ]
     assert all(f"\n  {name} " in result.output for name in group.commands)
     assert not any(line.endswith("...") for line in result.output.splitlines()[1:])
 
@@ -139,17 +148,19 @@ def test_the_environment_is_read() -> None:
         ("--url", "https://x"),
     ],
 )
-def test_check_refuses_what_it_can_not_ask(arguments: tuple[str, ...]) -> None:
+@pytest.mark.parametrize("command", ["check", "size"])
+def test_who_asks_a_daemon_refuses_what_it_can_not_ask(command: str, arguments: tuple[str, ...]) -> None:
     """Wrong usage is told from a gate that fails and from no answer."""
-    result = run("check", *arguments)
+    result = run(command, *arguments)
 
     assert result.exit_code == 2
     assert "expected" in result.output
 
 
-def test_check_takes_its_url_from_the_environment() -> None:
+@pytest.mark.parametrize("command", ["check", "size"])
+def test_who_asks_a_daemon_takes_its_url_from_the_environment(command: str) -> None:
     """As exec probes and scripts set it once."""
-    result = run("check", environ={"TRITON_PROBE_URL": "http://127.0.0.1:1"})
+    result = run(command, environ={"TRITON_PROBE_URL": "http://127.0.0.1:1"})
 
     assert result.exit_code == 3
     assert "no answer from http://127.0.0.1:1: connection refused" in result.output
@@ -205,7 +216,9 @@ def test_check_imports_nothing_but_click_and_the_standard_library() -> None:
     assert "http" in found
 
 
-@pytest.mark.parametrize("arguments", [("reasons",), ("config",), ("--help",)])
+@pytest.mark.parametrize(
+    "arguments", [("reasons",), ("config",), ("--help",), ("size", "--url", "http://127.0.0.1:1")]
+)
 def test_what_only_prints_imports_no_source_and_no_surface(arguments: tuple[str, ...]) -> None:
     """Looking something up needs neither Triton nor NVML nor a server."""
     assert not imported(*arguments) & FOREIGN

@@ -19,7 +19,7 @@ import msgspec
 from probe.checks import roster
 from probe.checks.observation import Observation, Staleness
 from probe.facts.canaries import CanaryOrder, CanaryOrigin, CanaryOutcome, CanaryResult
-from probe.facts.container import ContainerReading, OomCounts
+from probe.facts.container import ContainerReading, OomCounts, ShmFile, ShmLevel, ShmUse
 from probe.facts.findings import Claim
 from probe.facts.instants import Instant
 from probe.facts.models import (
@@ -408,6 +408,38 @@ class World(msgspec.Struct, frozen=True):
     def contained(self, **reading: Any) -> World:  # noqa: ANN401
         """Triton's container is looked at."""
         return self._after(self.book.with_container(ContainerReading(self.now, **reading)))
+
+    def shm(
+        self,
+        *regions: str | tuple[str, int],
+        size: int = 64 * MIB,
+        used: int | None = None,
+        mapped: Iterable[str] = (),
+        undecided: Iterable[str] = (),
+        **use: Any,  # noqa: ANN401
+    ) -> World:
+        """``/dev/shm`` is looked at: the regions of this world's stubs, and these files (of a MiB unless given).
+
+        Of the files that the probe asks about, somebody maps ``mapped``; of ``undecided`` it can not be told.
+        """
+        files = {each.arguments.shm_region: each.shm_bytes or 0 for each in self.stubs}
+        files |= dict((each, MIB) if isinstance(each, str) else each for each in regions)
+        asked = self.book.shm.suspects & files.keys()
+        held, unsure = asked & frozenset(mapped), asked & frozenset(undecided)
+        told: dict[str, Any] = {
+            "size_bytes": size,
+            "used_bytes": sum(files.values()) if used is None else used,
+            "files": tuple(ShmFile(name, size, START.wall) for name, size in files.items()),
+            "mapped": held,
+            "undecided": unsure,
+            "unmapped": asked - held - unsure,
+            **use,
+        }
+        return self.contained(shm=ShmUse(**told))
+
+    def shm_changes(self, used: int, size: int = 64 * MIB, **level: Any) -> World:  # noqa: ANN401
+        """The kernel tells of a change in ``/dev/shm``, of which this much is in use now."""
+        return self._after(self.book.with_shm(ShmLevel(self.now, size, used, **level)))
 
     # What changes outside without anybody looking.
 

@@ -32,7 +32,9 @@ def cause_of(seen: Observation, event: Exit) -> Cause:
     """The cause of this exit, no further than it can be known."""
     if event.oom_killed:
         how = "SIGKILL" if event.signal is not None else "no exit status could be read"
-        return Cause(f"killed by the kernel for want of memory ({how})", _count(seen, event), oom=True)
+        whole = " with its whole container" if event.oom is not None and event.oom.whole else ""
+        says = f"killed by the kernel{whole} for want of memory ({how})"
+        return Cause(says, _count(seen, event), oom=True)
     if event.signal is not None:
         rests = "the exit status that the kernel told"
         if event.signal == signal.SIGKILL:
@@ -43,17 +45,6 @@ def cause_of(seen: Observation, event: Exit) -> Cause:
     return Cause(
         "for a cause that the kernel does not tell here",
         f"no exit status could be read; {_count(seen, event)}",
-    )
-
-
-def memory_remedy(seen: Observation, rss_bytes: int) -> str:
-    """What to do when the kernel killed a process of this size for want of memory."""
-    reading = seen.book.container
-    limit = reading.memory.limit if reading is not None else None
-    now = f" from {_mib(limit.value)}" if limit is not None and limit.value is not None else ""
-    return (
-        f"Raise resources.limits.memory of the Triton container{now} (the process last held {_mib(rss_bytes)}), "
-        "or give the model fewer instances or smaller batches."
     )
 
 
@@ -76,7 +67,3 @@ def _name(number: int) -> str:
         return signal.Signals(number).name
     except ValueError:
         return f"signal {number}"
-
-
-def _mib(size: float) -> str:
-    return f"{size / 2**20:.0f} MiB"

@@ -5,13 +5,11 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
+from probe.checks import access
+from probe.checks.manifest import memory_line, size_of, suggested_limit
 from probe.facts.container import ContainerReading, Limit
 from probe.facts.findings import CONTAINER, Claim, Scalar
-
-_MIB = 1 << 20
-_GIB = 1 << 30
-_HEADROOM = 1.25
-"""The highest use so far says nothing of the next request: a quarter more is the usual margin."""
+from probe.facts.qos import requested_memory
 
 _NODES_OWN = re.compile(r"(.*-)?kubepods(-besteffort|-burstable)?(\.slice)?|besteffort|burstable")
 """cgroups in which the kubelet keeps all pods: their limit is the node's, not the container's."""
@@ -24,45 +22,29 @@ def judge(container: ContainerReading) -> Iterator[Claim]:
     if container.denied:
         yield _denied(container)
     limit = container.memory.limit
-    if limit is not None and (why := _unlimited(limit, container.node_memory_bytes)):
+    if limit is not None and (why := unlimited(limit, container.node_memory_bytes)):
         yield _memory_unlimited(container, limit, why)
 
 
-def suggested_limit(container: ContainerReading) -> tuple[int, str] | None:
-    """A memory limit in bytes and the figure that it comes from, or None where none can be named.
-
-    The peak counts file cache, which without a limit grows with the files that were read: where it leads
-    beyond the node, the working set is taken instead.
-    """
-    node = container.node_memory_bytes
-    figures = (
-        ("peak use", container.memory.peak_bytes),
-        ("working set", container.memory.working_set_bytes),
-    )
-    for name, figure in figures:
-        if figure:
-            rounded = _rounded(figure)
-            if node is None or rounded < node:
-                return rounded, f"{name} of {_size(figure)} + {_HEADROOM - 1:.0%}, rounded up"
-    return None
-
-
-def _unlimited(limit: Limit, node: int | None) -> str | None:
+def unlimited(limit: Limit, node: int | None) -> str | None:
+    """Why this limit, on a node with so much memory, is none of the container's own; None where it is."""
     if limit.value is None:
         return "has no memory limit"
-    size = _size(int(limit.value))
+    told = size_of(limit.value)
     if node is not None and limit.value >= node:
-        return f"has a memory limit of {size}, which is not below the memory of the node"
+        return f"has a memory limit of {told}, which is not below the memory of the node"
     if _NODES_OWN.fullmatch(limit.path.split("/")[-2] if limit.path.count("/") > 1 else ""):
-        return f"has no memory limit but that of all pods together ({size})"
+        return f"has no memory limit but that of all pods together ({told})"
     return None
 
 
 def _memory_unlimited(container: ContainerReading, limit: Limit, why: str) -> Claim:
     memory, node = container.memory, container.node_memory_bytes
-    reach = f"all {_size(node)} of the node's memory" if node is not None else "all memory of the node"
+    reach = f"all {size_of(node)} of the node's memory" if node is not None else "all memory of the node"
     used = memory.working_set_bytes if memory.working_set_bytes is not None else memory.used_bytes
-    now = f"; it holds {_size(used)} now" if used is not None else ""
+    now = f"; it holds {size_of(used)} now" if used is not None else ""
+    requested = requested_memory(container)
+    asked = f"; about {size_of(requested)} are requested" if requested is not None else ""
     suggested = suggested_limit(container)
     if suggested is None:
         remedy = (
@@ -70,7 +52,7 @@ def _memory_unlimited(container: ContainerReading, limit: Limit, why: str) -> Cl
         )
     else:
         remedy = (
-            f"Set resources: {{limits: {{memory: {_quantity(suggested[0])}}}}} on Triton's container"
+            f"Set {memory_line(suggested[0])} on Triton's container"
             f" ({suggested[1]}); look again after it has been under full load."
         )
     seen: dict[str, Scalar] = {
@@ -79,12 +61,13 @@ def _memory_unlimited(container: ContainerReading, limit: Limit, why: str) -> Cl
         "working_set_bytes": memory.working_set_bytes,
         "peak_bytes": memory.peak_bytes,
         "node_memory_bytes": node,
+        "requested_bytes_estimate": requested,
         "suggested_limit_bytes": suggested[0] if suggested is not None else None,
     }
     return Claim(
         reason="MemoryUnlimited",
         subject=CONTAINER,
-        message=f"Triton's container {why}: it can take {reach}{now}.",
+        message=f"Triton's container {why}: it can take {reach}{now}{asked}.",
         remedy=remedy,
         observed=container.observed,
         evidence={name: value for name, value in seen.items() if value is not None},
@@ -97,24 +80,7 @@ def _denied(container: ContainerReading) -> Claim:
         reason="ProcessAccessDenied",
         subject=CONTAINER,
         message=f"The probe may not read {what} of Triton's container: nothing that rests on them is judged.",
-        remedy=(
-            "In the probe's securityContext, set runAsUser and runAsGroup to those of Triton's container"
-            " and drop no capability that Triton's keeps; or add SYS_PTRACE to the probe's capabilities."
-        ),
+        remedy=access.remedy(container.owner),
         observed=container.observed,
         evidence={"denied": ", ".join(container.denied)},
     )
-
-
-def _rounded(figure: int) -> int:
-    wanted = int(figure * _HEADROOM) + 1
-    step = 64 * _MIB if wanted < _GIB else 512 * _MIB if wanted < 16 * _GIB else _GIB
-    return -(-wanted // step) * step
-
-
-def _quantity(size: int) -> str:
-    return f"{size // _GIB}Gi" if size % _GIB == 0 else f"{size // _MIB}Mi"
-
-
-def _size(size: int) -> str:
-    return f"{size / _GIB:.1f} GiB" if size >= _GIB else f"{size / _MIB:.0f} MiB"

@@ -10,8 +10,6 @@ import re
 
 import msgspec
 
-from probe.facts.container import ContainerReading
-
 
 class LoadFailure(msgspec.Struct, frozen=True):
     """A cause of the contract's section 2.1 and what to do about it."""
@@ -138,20 +136,3 @@ def classify(text: str) -> LoadFailure:
         if pattern.search(bare):
             return failure
     return LoadFailure("unknown", "Read Triton's log around the load of this model.")
-
-
-def surroundings(container: ContainerReading | None) -> str:
-    """What the probe saw beside a stub that died in a load, as a clause; empty where it saw nothing."""
-    if container is None:
-        return ""
-    seen = []
-    memory, shm = container.memory, container.shm
-    if memory.oom_kills:
-        seen.append(
-            f"the kernel has killed {memory.oom_kills} processes of this container for want of memory"
-        )
-    if memory.limit is not None and memory.limit.value is None:
-        seen.append("the container has no memory limit")
-    if shm is not None and shm.size_bytes:
-        seen.append(f"/dev/shm holds {shm.used_bytes / 2**20:.0f} MiB of {shm.size_bytes / 2**20:.0f} MiB")
-    return "; beside it, " + ", ".join(seen) if seen else ""

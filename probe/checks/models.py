@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from probe.checks.load_failures import classify, surroundings
+from probe.checks.load_deaths import lost_while_loading, told_of
 from probe.checks.observation import Observation
 from probe.facts.findings import Action, Claim, Subject, SubjectKind
 from probe.facts.gates import Gate
@@ -48,11 +48,14 @@ def _loading(seen: Observation, record: ModelRecord, *, wanted: bool) -> Claim:
     seconds = age(seen.now, record.since) or 0.0
     # A model that nobody requires may load beside those that serve.
     spares = frozenset() if wanted else frozenset((Gate.READY,))
+    lost, cure = lost_while_loading(seen, record)
     return Claim(
         "ModelLoading",
         _subject(record),
-        f"Triton is loading it, for {seconds:.0f} s so far, and no version of it is ready.",
-        "Wait; a load that never ends shows in Triton's log (a python model's initialize() has no deadline).",
+        f"Triton is loading it, for {seconds:.0f} s so far, and no version of it is ready.{lost}",
+        f"{cure} Triton says within seconds that the load failed, or waits for ever."
+        if cure
+        else "Wait; a load that never ends shows in Triton's log (a python model's initialize() has no deadline).",
         _observed(record),
         {"required": wanted},
         spares=spares,
@@ -89,29 +92,30 @@ def _stuck(seen: Observation, record: ModelRecord) -> Iterator[Claim]:
     reason, doing, remedy = told
     serves = seen.has_ready_version(record.key.name)
     also = " Another version of it serves meanwhile." if serves else ""
+    lost, cure = lost_while_loading(seen, record) if record.state is ModelState.LOADING else ("", "")
     yield Claim(
         reason,
         _subject(record),
         f"Triton has been {doing} it for {seconds:.0f} s, longer than models.stuck_after "
-        f"({seen.settings.models.stuck_after:g} s).{also}",
-        remedy,
+        f"({seen.settings.models.stuck_after:g} s).{lost}{also}",
+        f"{cure} {remedy}".lstrip(),
         seen.book.models.index_at or _observed(record),
         {"seconds": round(seconds, 1), "state": record.state.value, "another_version_ready": serves},
     )
 
 
 def _failed(seen: Observation, record: ModelRecord) -> Claim:
-    failure = classify(record.reason)
-    beside = surroundings(seen.book.container) if failure.cause in ("stub_unhealthy", "shm_exhausted") else ""
+    told = told_of(seen, record)
     serving = seen.has_ready_version(record.key.name)
     also = " Another version of it serves." if serving else ""
+    text = record.reason if record.reason.endswith(".") else f"{record.reason}."
     return Claim(
         "ModelLoadFailed",
         _subject(record),
-        f"Triton gave up loading it ({failure.cause}): {record.reason}{beside}.{also}",
-        failure.remedy,
+        f"Triton gave up loading it ({told.cause}): {text}{told.beside}{also}",
+        told.remedy,
         _observed(record),
-        {"cause": failure.cause, "triton": record.reason},
+        {"cause": told.cause, "triton": record.reason, **told.evidence},
         spares=frozenset((Gate.READY,)) if serving else frozenset(),
     )
 

@@ -80,10 +80,7 @@ class Observation(msgspec.Struct, frozen=True, dict=True):
     @cached_property
     def families(self) -> dict[ProcessId, frozenset[int]]:
         """By stub: the pids of its family, also of those that no tree leads to any more for they were adopted."""
-        found: dict[ProcessId, set[int]] = {}
-        for process, member in self.book.families.members.items():
-            found.setdefault(member.stub, set()).add(process.pid)
-        return {stub: frozenset(pids) for stub, pids in found.items()}
+        return self.book.families.pids
 
     @cached_property
     def strays(self) -> dict[int, str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from probe.checks.ends import end_of_server
 from probe.checks.observation import Observation
 from probe.facts.findings import SERVER, Action, Claim, Scalar
 from probe.facts.gates import Gate
@@ -19,13 +20,16 @@ def judge(seen: Observation) -> Iterator[Claim]:
     """What is wrong with the server now; a claim that waits for its looks displaces none that stands."""
     server = seen.book.server
     if server.gone is not None and server.up:
-        yield _down(server, server.gone)
+        yield _down(seen, server, server.gone)
     elif server.gone is not None:
+        end = end_of_server(seen)
         yield _starting(
             seen,
             server.gone,
-            f"tritonserver (pid {_pid(server)}) ended{_how(server)} before its ports opened.",
-            "Read Triton's log: with --exit-on-error=true, its default, any model that fails to load ends it.",
+            f"tritonserver (pid {_pid(server)}) ended{_how(server)} before its ports opened.{end.says}",
+            end.remedy
+            or "Read Triton's log: with --exit-on-error=true, its default, any model that fails to load ends it.",
+            end.evidence,
         )
     elif server.last is None or server.seen is None:
         waiting = "Triton" if server.last is None else "processes"
@@ -127,7 +131,9 @@ def _not_open(seen: Observation, server: ServerLedger) -> str:
     return f"Nothing listens at {address}, and no tritonserver process is to be seen from here."
 
 
-def _starting(seen: Observation, observed: Instant, message: str, remedy: str) -> Claim:
+def _starting(
+    seen: Observation, observed: Instant, message: str, remedy: str, more: dict[str, Scalar] | None = None
+) -> Claim:
     server = seen.book.server
     return Claim(
         "TritonStarting",
@@ -135,19 +141,22 @@ def _starting(seen: Observation, observed: Instant, message: str, remedy: str) -
         message,
         remedy,
         observed,
-        {"pid": _pid(server), "grpc": seen.settings.triton.grpc},
+        {"pid": _pid(server), "grpc": seen.settings.triton.grpc, **(more or {})},
     )
 
 
-def _down(server: ServerLedger, gone: Instant) -> Claim:
+def _down(seen: Observation, server: ServerLedger, gone: Instant) -> Claim:
+    end = end_of_server(seen)
+    start = "The Triton container has to be started again"
     return Claim(
         "TritonDown",
         SERVER,
-        f"tritonserver (pid {_pid(server)}) was up and its process is gone{_how(server)}.",
-        "The Triton container has to be started again; its log and `kubectl describe pod` (last state, exit "
-        "code, OOMKilled) say why it ended.",
+        f"tritonserver (pid {_pid(server)}) was up and its process is gone{_how(server)}.{end.says}",
+        f"{end.remedy} {start}."
+        if end.remedy
+        else f"{start}; its log and `kubectl describe pod` (last state, exit code, OOMKilled) say why it ended.",
         gone,
-        {"pid": _pid(server), "exit_status": server.exit_status},
+        {"pid": _pid(server), "exit_status": server.exit_status, **end.evidence},
         event_at=gone,
     )
 

@@ -6,7 +6,8 @@ from collections.abc import Iterator
 
 import msgspec
 
-from probe.checks.causes import Cause, cause_of, memory_remedy
+from probe.checks.around import cure_of, evidence, surroundings
+from probe.checks.causes import Cause, cause_of
 from probe.checks.observation import Observation
 from probe.facts.findings import Claim, Scalar, Subject, SubjectKind
 from probe.facts.gates import Gate
@@ -86,8 +87,11 @@ def _dead(seen: Observation, record: ModelRecord, death: DeadStub) -> Claim:
     comes_back = _restarted(seen, record)
     cause = cause_of(seen, death.exit)
     cure = _BY_REQUEST if comes_back else seen.loss_remedy(record.key.name)
-    if cause.oom:
-        cure = f"{memory_remedy(seen, death.last.process.rss_bytes)} Then: {cure}"
+    obituary = seen.book.obituaries.of(death.id)
+    manifest = cure_of(seen, obituary)
+    if manifest:
+        cure = f"{manifest} Then: {cure}"
+    around = surroundings(obituary, cause) if obituary is not None else ""
     says = "says so too" if record.told_ready is False else "still says that the model is ready"
     share = f"{alive} of {expected} instances are left" if expected is not None else f"{alive} are left"
     return Claim(
@@ -99,7 +103,8 @@ def _dead(seen: Observation, record: ModelRecord, death: DeadStub) -> Claim:
             "starts the stub again with the next request that the instance gets."
             if comes_back
             else "the dead instance's share of requests fails."
-        ),
+        )
+        + (f" {around}" if around else ""),
         cure,
         death.exit.observed,
         _evidence(seen, death, cause, alive, expected),
@@ -130,6 +135,7 @@ def _evidence(
         "last_rss_bytes": stub.process.rss_bytes,
         "shm_region": stub.arguments.shm_region,
         "container_oom_kills": container.memory.oom_kills if container is not None else None,
+        **evidence(seen.book.obituaries.of(death.id)),
     }
 
 

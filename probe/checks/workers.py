@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from probe.checks.causes import cause_of, memory_remedy
+from probe.checks.around import cure_of, evidence, surroundings
+from probe.checks.causes import cause_of
 from probe.checks.observation import Observation
 from probe.facts.findings import Claim, Subject, SubjectKind
 from probe.ledgers.kinds import WorkerKind, named
@@ -36,15 +37,17 @@ def _dead(seen: Observation, record: ModelRecord, instance: str, deaths: list[De
     more = f", and {others} more ended" if others else ""
     left = f"{alive or 'no'} other process{'es' if alive > 1 else ''} of the same stub"
     reload = seen.loss_remedy(record.key.name)
-    remedy = f"{memory_remedy(seen, process.rss_bytes)} Then: {reload}" if cause.oom else reload
+    obituary = seen.book.obituaries.of(first.exit.id)
+    manifest = cure_of(seen, obituary)
+    around = surroundings(obituary, cause) if obituary is not None else ""
     return Claim(
         "WorkerDead",
         Subject(SubjectKind.INSTANCE, model=record.key.name, version=record.key.version, instance=instance),
         f"Its worker {named(process)} (pid {process.id.pid}) exited, {cause.says}{more}, while the model stayed "
         f"loaded; {left} {'run on' if alive > 1 else 'runs on' if alive else 'is left'}. The stub (pid "
         f"{first.last.stub.pid}) lives and Triton still says that the model is ready, but requests that need the "
-        "worker fail or wait.",
-        remedy,
+        "worker fail or wait." + (f" {around}" if around else ""),
+        f"{manifest} Then: {reload}" if manifest else reload,
         first.exit.observed,
         {
             "pid": process.id.pid,
@@ -55,6 +58,7 @@ def _dead(seen: Observation, record: ModelRecord, instance: str, deaths: list[De
             "last_rss_bytes": process.rss_bytes,
             "workers_dead": len(deaths),
             "workers_alive": alive,
+            **evidence(obituary),
         },
         event_at=first.exit.observed,
         action=seen.reload_action,

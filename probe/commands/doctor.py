@@ -6,6 +6,8 @@ import asyncio
 import logging
 import sys
 
+import msgspec
+
 from probe import __version__, daemon
 from probe.engine.engine import Engine
 from probe.facts.findings import Severity
@@ -51,6 +53,8 @@ async def _look(settings: Settings) -> Status:
     engine = Engine(settings, daemon.eyes(settings), __version__)
     try:
         async with asyncio.timeout(LOOK_DEADLINE):
-            return (await engine.look_once()).status
+            status = (await engine.look_once()).status
+            # One look sees no peaks: a size would be a guess.
+            return msgspec.structs.replace(status, sizing=None)
     finally:
         await engine.close()

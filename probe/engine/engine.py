@@ -99,6 +99,7 @@ class Engine:
         # NVML's pids are looked up by a scan, and stubs found their models with the configurations.
         await self._looks.look_at_processes()
         await self._looks.look_at_nvml()
+        await self._looks.make_sure()
         return self._judge()
 
     async def close(self) -> None:

@@ -36,6 +36,10 @@ class Explainer:
         """After the kernel told of an exit: what is known at once, and a task that asks for the rest."""
         before = self._desk.book
         self._desk.book = before.with_exit(event)
+        if suspicious(event):
+            # At this moment the counts can be read, in whatever order the kernel tells of kill and exit; the
+            # next, a runtime may have removed the cgroup with the container.
+            self._looks.tell_kills()
         if self._desk.book.server.gone != before.server.gone:
             self._desk.stirred.ring()
             self._desk.wake["triton"].ring()
@@ -54,6 +58,8 @@ class Explainer:
         if death.model is None:
             # It ended while its model was loading, for want of memory more often than not.
             await self._count_kills(event)
+            self._desk.stirred.ring()
+            self._desk.wake["triton"].ring()
             return
         violent = event.violent
         # Beyond its time Triton's word comes with the next poll.
@@ -125,7 +131,8 @@ class Explainer:
         self._desk.book = self._desk.book.with_answers(answers)
 
     async def _count_kills(self, event: Exit) -> None:
-        # Whether the kernel killed it for want of memory shows in the container's count, at this moment.
+        # Whether the kernel killed it for want of memory shows in the container's count: where that is not held
+        # open, a look brings it.
         if suspicious(event):
             await self._looks.count_kills(event.observed, VIOLENT_PATIENCE)
 

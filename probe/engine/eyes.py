@@ -8,7 +8,7 @@ from typing import Protocol
 import msgspec
 
 from probe.facts.canaries import CanaryOrder, CanaryResult
-from probe.facts.container import ContainerReading
+from probe.facts.container import ContainerReading, OomCounts, ShmLevel
 from probe.facts.instants import Instant
 from probe.facts.models import ModelVersion
 from probe.facts.nvml import NvmlReading, Xid
@@ -84,7 +84,23 @@ class ContainerEventEye(Protocol):
     """Is told by the kernel of what happens to Triton's container."""
 
     def watch(self, process: ProcessId | None) -> None:
-        """Watch the container of this process from now on, or none."""
+        """Watch the container of this process from now on, or none; does not wait, is called again and again."""
+        ...
+
+    def counts(self) -> OomCounts | None:
+        """The counts of OOM kills at this moment, without a wait; None where a look must tell."""
+        ...
+
+    def close(self) -> None:
+        """Let go of all."""
+        ...
+
+
+class ShmEye(Protocol):
+    """Is told by the kernel of what changes in Triton's ``/dev/shm``."""
+
+    def watch(self, process: ProcessId | None) -> None:
+        """Watch that of this process from now on, or none."""
         ...
 
     def close(self) -> None:
@@ -105,10 +121,16 @@ class ExitEye(Protocol):
 
 
 class Eyes(msgspec.Struct, frozen=True):
-    """All of them.  ``exits`` makes the exit watch once the loop runs and the engine can be told."""
+    """All of them.  ``exits``, ``events`` and ``shm`` make their watch once the loop runs and the engine can be told.
+
+    The first call of ``events`` brings counts of OOM kills, the second says that a limit was written; ``shm``
+    tells of Triton's ``/dev/shm``, and is None where nobody can.
+    """
 
     triton: TritonEye
     nvml: NvmlEye
     processes: ProcessEye
     container: ContainerEye
     exits: Callable[[Callable[[Exit], None]], ExitEye]
+    events: Callable[[Callable[[OomCounts], None], Callable[[], None]], ContainerEventEye]
+    shm: Callable[[Callable[[ShmLevel], None]], ShmEye] | None = None

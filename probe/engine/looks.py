@@ -10,7 +10,8 @@ import msgspec
 
 from probe.engine.agenda import agenda
 from probe.engine.desk import Desk
-from probe.engine.eyes import ExitEye
+from probe.engine.eyes import ContainerEventEye, ExitEye, ShmEye
+from probe.facts.container import ContainerReading, OomCounts, ShmLevel
 from probe.facts.instants import Instant
 from probe.facts.models import ModelState
 from probe.facts.nvml import Gpu, NvmlState, Xid
@@ -18,6 +19,7 @@ from probe.facts.processes import Exit
 from probe.facts.triton import Failure, TritonReading
 from probe.kits.errands import Errand, OutstandingError
 from probe.ledgers.book import Book, age
+from probe.ledgers.shm import SURE_AFTER
 
 SCAN_INTERVAL = 2.0
 """Seconds between scans of ``/proc`` at most: nothing tells an unprivileged process of a new stub."""
@@ -54,13 +56,17 @@ class Looks:
         # Of each, one at a time: who waits for a look that is under way may find that it needs none any more.
         self._scanning, self._reading = asyncio.Lock(), asyncio.Lock()
         self._exits: ExitEye | None = None
+        self._events: ContainerEventEye | None = None
+        self._counted_at = ""
+        self._shm: ShmEye | None = None
         self._changed: frozenset[str] = frozenset()
         desk.eyes.nvml.listen(self._on_xid)
 
     def close(self) -> None:
-        """Let go of the exits and of the threads; does not wait."""
-        if self._exits is not None:
-            self._exits.close()
+        """Let go of what the kernel tells and of the threads; does not wait."""
+        for eye in (self._exits, self._events, self._shm):
+            if eye is not None:
+                eye.close()
         self._scanner.close()
         self._reader.close()
 
@@ -142,6 +148,8 @@ class Looks:
         self._desk.book = before.with_processes(reading)
         self._desk.track("processes", began, ok=True, delivered=True, error=None)
         self._watch_exits()
+        self._watch_events()
+        self._watch_shm()
         self._notice_changes(before)
 
     def _notice_changes(self, before: Book) -> None:
@@ -174,6 +182,49 @@ class Looks:
         server = self._desk.book.server
         ours = (server.process,) if server.process is not None and server.gone is None else ()
         self._exits.watch((*ours, *self._desk.book.stubs.live, *self._desk.book.families.members))
+
+    def _watch_events(self) -> None:
+        if self._events is None:
+            self._events = self._desk.eyes.events(self._on_oom, self._on_limits)
+        # That of a server that is gone is watched until the next: its stubs may outlive it.
+        self._events.watch(self._desk.book.server.process)
+
+    def _on_oom(self, counts: OomCounts) -> None:
+        self._counted_at = counts.path
+        self._desk.book = self._desk.book.with_oom(counts)
+        self._desk.stirred.ring()
+        self._desk.wake["container"].ring()
+
+    def _on_limits(self) -> None:
+        self._desk.wake["container"].ring()
+
+    def tell_kills(self) -> None:
+        """Note the container's counts of OOM kills at this moment, where they are held open."""
+        counts = self._events.counts() if self._events is not None else None
+        if counts is not None:
+            self._desk.book = self._desk.book.with_oom(counts)
+
+    def _follow(self, reading: ContainerReading) -> None:
+        # Triton was moved to another cgroup: counts of the one that it left are no measure for this one.
+        found = reading.memory.oom_kills_path
+        if self._events is not None and found and self._counted_at not in ("", found):
+            self._counted_at = ""
+            self._events.watch(None)  # and anew with the next scan
+
+    def _watch_shm(self) -> None:
+        if self._shm is None and self._desk.eyes.shm is not None:
+            self._shm = self._desk.eyes.shm(self._on_shm)
+        if self._shm is not None:
+            server = self._desk.book.server
+            self._shm.watch(server.process if server.gone is None else None)
+
+    def _on_shm(self, level: ShmLevel) -> None:
+        before = self._desk.book.shm.level
+        self._desk.book = self._desk.book.with_shm(level)
+        if (before is not None and before.nearly_full) != level.nearly_full:
+            self._desk.stirred.ring()
+            # With what it is full.
+            self._desk.wake["container"].ring()
 
     async def count_kills(self, moment: Instant, patience: float) -> None:
         """Read the container unless it was read since; one that is busy, or broken, brings no sample."""
@@ -233,14 +284,33 @@ class Looks:
         began = self._desk.clock()
         server = self._desk.book.server
         pid = server.process.pid if server.process is not None and server.gone is None else None
+        suspects = self._desk.book.shm.suspects
         try:
             async with self._reading:
-                reading = await self._reader.run(lambda: self._desk.eyes.container.look(pid), SCAN_DEADLINE)
+                reading = await self._reader.run(
+                    lambda: self._desk.eyes.container.look(pid, suspects), SCAN_DEADLINE
+                )
         except OutstandingError as error:
             self._desk.track("container", began, ok=False, delivered=False, error=str(error))
             return
+        before = self._desk.book.container
         self._desk.book = self._desk.book.with_container(reading)
         self._desk.track("container", began, ok=True, delivered=True, error=None)
+        self._follow(reading)
+        if before is None or _limits(before) != _limits(reading):
+            self._desk.stirred.ring()
+
+    async def make_sure(self) -> None:
+        """Look at the container until it is told whether regions are orphans; for a caller that looks once."""
+        if self._desk.book.shm.unsure:
+            await self.look_at_container()
+        if self._desk.book.shm.unsure:
+            await asyncio.sleep(SURE_AFTER)
+            await self.look_at_container()
+
+
+def _limits(reading: ContainerReading) -> tuple[object, ...]:
+    return reading.memory.limit, reading.cpu.limit, reading.pids.limit
 
 
 def _news(before: Book, after: Book) -> bool:

@@ -12,11 +12,13 @@ import msgspec
 
 from probe.checks import roster
 from probe.checks.observation import Observation
+from probe.checks.sizing.told import sizing
 from probe.engine import canaries, report, transitions
 from probe.engine.budget import RestartBudget
 from probe.engine.healing import Healing
 from probe.engine.standing import Circumstances, Gates, Rules, Standing
 from probe.engine.tracking import Track
+from probe.facts.catalogue import CATALOGUE
 from probe.facts.findings import Claim, Finding, Key, Severity
 from probe.facts.gates import Gate
 from probe.facts.instants import Instant
@@ -144,11 +146,13 @@ class Publisher:
         return dict(sorted(listed.items(), key=lambda item: _RANK[item[1].severity]))
 
     def _delays(self, now: Instant) -> dict[Key, float]:
-        # From the event's own time to the first gate that the finding fails.
+        # From the event's own time to the first gate that the finding fails; to the finding, where it fails none.
         return {
             key: now.mono - each.claim.event_at.mono
             for key, each in self.standing.held.items()
-            if each.claim.event_at is not None and not each.moved and self.rules.failing(each, now)
+            if each.claim.event_at is not None
+            and not each.moved
+            and (self.rules.failing(each, now) or (not CATALOGUE[key[0]].fails and key not in self._findings))
         }
 
     def _count(
@@ -216,8 +220,9 @@ class Publisher:
             findings=findings,
             models=report.models(seen),
             gpus=report.gpus(seen, findings),
-            container=report.container(seen.book.container),
+            container=report.container(seen.book.container, seen.book.shm),
             evidence=seen.book.evidence.evidence,
+            sizing=sizing(seen),
         )
         return Snapshot(
             taken=now,

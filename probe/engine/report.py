@@ -9,10 +9,11 @@ from probe.checks.outside import use_of
 from probe.checks.stubs import believed_deaths
 from probe.checks.verdicts import placement_of
 from probe.facts.canaries import CanaryOutcome
-from probe.facts.container import ContainerReading, Limit
+from probe.facts.container import ContainerReading, Limit, ShmUse
 from probe.facts.findings import Finding, Severity
 from probe.facts.models import ModelState
 from probe.facts.nvml import Gpu
+from probe.facts.qos import qos_of
 from probe.facts.releases import semantics
 from probe.facts.status import (
     CanaryStatus,
@@ -30,6 +31,7 @@ from probe.facts.status import (
 )
 from probe.ledgers.lives import LiveStub
 from probe.ledgers.models import ModelRecord
+from probe.ledgers.shm import ShmLedger
 
 
 def triton(seen: Observation) -> TritonStatus:
@@ -78,6 +80,7 @@ def _model(seen: Observation, record: ModelRecord) -> ModelStatus:
         stubs=tuple(_stub(seen, each) for each in seen.book.stubs.of(record.key)),
         traffic=_traffic(seen, record),
         canary=_canary(seen, record),
+        shm_bytes=_shm_bytes(seen, record),
     )
 
 
@@ -117,6 +120,20 @@ def _stub(seen: Observation, live: LiveStub) -> StubStatus:
         shm_bytes=stub.shm_bytes,
         children=len(stub.descendants),
     )
+
+
+def _shm_bytes(seen: Observation, record: ModelRecord) -> int | None:
+    stubs, listed = seen.book.stubs.of(record.key), seen.book.shm.of(record.key)
+    if not stubs and not listed:
+        return None
+    held = {name: each.held_bytes for name, each in listed.items()}
+    for each in stubs:
+        # A region that began since the last listing, or one where nothing can be listed.
+        if each.stub.arguments.shm_region not in held:
+            if each.stub.shm_bytes is None:
+                return None
+            held[each.stub.arguments.shm_region] = each.stub.shm_bytes
+    return sum(held.values())
 
 
 def _traffic(seen: Observation, record: ModelRecord) -> TrafficStatus:
@@ -185,14 +202,14 @@ def _well(seen: Observation, gpu: Gpu, *, told: bool, unwell: frozenset[str]) ->
     return None if gpu.error is not None or (action is None and not told) else True
 
 
-def container(reading: ContainerReading | None) -> ContainerStatus:
+def container(reading: ContainerReading | None, shm: ShmLedger = ShmLedger()) -> ContainerStatus:  # noqa: B008  (frozen)
     """Triton's container."""
     if reading is None:
         return ContainerStatus(None, None)
-    memory, cpu, pids, shm = reading.memory, reading.cpu, reading.pids, reading.shm
+    memory, cpu, pids = reading.memory, reading.cpu, reading.pids
     return ContainerStatus(
         cgroup=reading.cgroup,
-        qos=_qos(reading.oom_score_adj),
+        qos=qos_of(reading),
         memory=ContainerMemoryStatus(
             limited=_limited(memory.limit),
             limit_bytes=_whole(memory.limit),
@@ -201,32 +218,41 @@ def container(reading: ContainerReading | None) -> ContainerStatus:
             peak_bytes=memory.peak_bytes,
             oom_kills=memory.oom_kills,
             stall_seconds=memory.stall_seconds,
+            shmem_bytes=memory.shmem_bytes,
+            active_file_bytes=memory.active_file_bytes,
+            oom_group=memory.oom_group,
+            oom_group_kills=memory.oom_group_kills,
         ),
         cpu=ContainerCpuStatus(
             limited=_limited(cpu.limit),
             limit_cores=cpu.limit.value if cpu.limit is not None else None,
             used_seconds=cpu.used_seconds,
             throttled_seconds=cpu.throttled_seconds,
+            periods=cpu.periods,
+            throttled_periods=cpu.throttled_periods,
+            weight=cpu.weight,
+            stall_seconds=cpu.stall_seconds,
         ),
-        pids=ContainerPidsStatus(limited=_limited(pids.limit), limit=_whole(pids.limit), used=pids.used),
-        shm=ContainerShmStatus(
-            size_bytes=shm.size_bytes if shm is not None else None,
-            used_bytes=shm.used_bytes if shm is not None else None,
+        pids=ContainerPidsStatus(
+            limited=_limited(pids.limit), limit=_whole(pids.limit), used=pids.used, refused=pids.refused
         ),
+        shm=_shm(reading.shm, shm),
     )
 
 
-def _qos(oom_score_adj: int | None) -> str | None:
-    # The kubelet writes the class into oom_score_adj (kubernetes, pkg/kubelet/qos/policy.go).
-    match oom_score_adj:
-        case 1000:
-            return "BestEffort"
-        case -997:
-            return "Guaranteed"
-        case int(value) if 2 <= value <= 999:  # noqa: PLR2004
-            return "Burstable"
-        case _:
-            return None
+def _shm(use: ShmUse | None, shm: ShmLedger) -> ContainerShmStatus:
+    if use is None:
+        return ContainerShmStatus()
+    level, listed = shm.level, use.files is not None
+    return ContainerShmStatus(
+        size_bytes=level.size_bytes if level is not None else use.size_bytes,
+        used_bytes=level.used_bytes if level is not None else use.used_bytes,
+        orphan_bytes=shm.orphan_bytes if listed else None,
+        peak_bytes=shm.peak.used_bytes if shm.peak is not None else None,
+        inodes_free=use.inodes_free,
+        regions=len(shm.regions) if listed else None,
+        others=len(shm.files) - len(shm.regions) if listed else None,
+    )
 
 
 def _limited(limit: Limit | None) -> bool | None:

@@ -6,6 +6,9 @@ import msgspec
 
 from probe.facts.instants import Instant
 
+_FEW_INODES = 1000
+"""Each region takes one; of a large file system, a tenth of its inodes is still far more than there can be stubs."""
+
 
 class Limit(msgspec.Struct, frozen=True):
     """A limit and where it was read; ``value`` None says "no limit", an absent Limit "not readable"."""
@@ -35,6 +38,8 @@ class MemoryUse(msgspec.Struct, frozen=True):
     shmem_bytes: int | None = None
     oom_group_kills: int | None = None
     oom_group: bool | None = None
+    active_file_bytes: int | None = None
+    """File cache that was used lately, which the working set counts; the kernel drops it before it kills."""
 
 
 class CpuUse(msgspec.Struct, frozen=True):
@@ -79,7 +84,8 @@ class ShmUse(msgspec.Struct, frozen=True):
 
     ``files`` are the regular files at its top, None where they can not be listed; ``cut`` where there are too
     many to list all.  Of the names that the caller asked about, ``mapped`` are those that a process maps or has
-    open, and ``unmapped`` those that surely none does; of the others it could not be told.
+    open, ``unmapped`` those that none does of all processes here, and ``undecided`` those of which that could
+    not be told.  ``shared_beyond``: processes that can not be seen from here may use it too (``--ipc=host``).
     """
 
     size_bytes: int
@@ -90,6 +96,34 @@ class ShmUse(msgspec.Struct, frozen=True):
     cut: bool = False
     mapped: frozenset[str] = frozenset()
     unmapped: frozenset[str] = frozenset()
+    undecided: frozenset[str] = frozenset()
+    shared_beyond: bool = False
+
+
+class ShmLevel(msgspec.Struct, frozen=True):
+    """How full Triton's ``/dev/shm`` was at one moment, in bytes; inodes None where they are not limited."""
+
+    observed: Instant
+    size_bytes: int
+    used_bytes: int
+    inodes_free: int | None = None
+    inodes_total: int | None = None
+
+    @property
+    def free_bytes(self) -> int:
+        """What is left."""
+        return max(0, self.size_bytes - self.used_bytes)
+
+    @property
+    def nearly_full(self) -> bool:
+        """Whether nine tenths of the bytes are in use, or of the inodes and few are left."""
+        few = (
+            self.inodes_free is not None
+            and self.inodes_total is not None
+            and self.inodes_free < _FEW_INODES
+            and self.inodes_free * 10 <= self.inodes_total
+        )
+        return few or self.used_bytes * 10 >= self.size_bytes * 9
 
 
 class OomCounts(msgspec.Struct, frozen=True):
@@ -101,11 +135,20 @@ class OomCounts(msgspec.Struct, frozen=True):
     group_kills: int | None = None
 
 
+class Owner(msgspec.Struct, frozen=True):
+    """Whose process tritonserver is, as numbers; ``capable``: it holds capabilities."""
+
+    uid: int
+    gid: int
+    capable: bool
+
+
 class ContainerReading(msgspec.Struct, frozen=True):
     """One look at Triton's container.
 
     ``cgroup`` is 1 or 2, None where it can not be told; ``denied`` names what could not be read for
-    want of permission, so that it is said once with the security context that gives it.
+    want of permission, so that it is said once with the security context that gives it; ``owner`` is asked
+    for then alone.
     ``oom_score_adj`` of tritonserver tells the pod's QoS class.  ``node_memory_bytes`` is MemTotal.
     """
 
@@ -119,3 +162,4 @@ class ContainerReading(msgspec.Struct, frozen=True):
     oom_score_adj: int | None = None
     node_memory_bytes: int | None = None
     denied: tuple[str, ...] = ()
+    owner: Owner | None = None

@@ -54,6 +54,7 @@ class Process(msgspec.Struct, frozen=True):
     ``cpu_ticks`` is user and system time in clock ticks; ``started_at`` seconds since the Unix epoch;
     ``frozen_cgroup`` the cgroup whose freezer holds it, by its path as the kernel names it to us, else empty.
     ``title`` is the command line in one line, cut off at some length; it is read of what runs below a stub.
+    ``threads`` counts its own one too: a limit on processes counts threads.
     """
 
     id: ProcessId
@@ -65,6 +66,7 @@ class Process(msgspec.Struct, frozen=True):
     started_at: float
     frozen_cgroup: str = ""
     title: str = ""
+    threads: int | None = None
 
     @property
     def paused(self) -> bool:
@@ -140,13 +142,15 @@ class OomCount(msgspec.Struct, frozen=True):
     """What the container's count of OOM kills did around an exit.
 
     ``path`` is the file that it was read from, ``before`` and ``after`` the figures around the exit; both
-    are the same where no kill is left to explain it.  ``seen`` is the later look.
+    are the same where no kill is left to explain it.  ``seen`` is the later look.  ``whole`` says that the
+    kernel killed every process of the container at once (``memory.oom.group``).
     """
 
     path: str
     before: int
     after: int
     seen: Instant
+    whole: bool = False
 
     @property
     def rose(self) -> bool:

@@ -14,6 +14,7 @@ from probe.facts.findings import Finding
 from probe.facts.gates import Gate
 from probe.facts.instants import Instant
 from probe.facts.placement import Evidence, Placement
+from probe.facts.sizing import SizingStatus
 
 
 class SourceStatus(msgspec.Struct, frozen=True):
@@ -102,6 +103,8 @@ class ModelStatus(msgspec.Struct, frozen=True):
     stubs: tuple[StubStatus, ...]
     traffic: TrafficStatus
     canary: CanaryStatus | None = None
+    shm_bytes: int | None = None
+    """What the regions of its stubs hold, those of dead ones too as long as they are there."""
 
 
 class CanaryStatus(msgspec.Struct, frozen=True):
@@ -137,31 +140,44 @@ class ContainerMemoryStatus(msgspec.Struct, frozen=True):
     peak_bytes: int | None = None
     oom_kills: int | None = None
     stall_seconds: float | None = None
+    shmem_bytes: int | None = None
+    active_file_bytes: int | None = None
+    oom_group: bool | None = None
+    oom_group_kills: int | None = None
 
 
 class ContainerCpuStatus(msgspec.Struct, frozen=True):
-    """CPU in cores and seconds."""
+    """CPU in cores and seconds; ``weight`` as cgroup version 2 counts it."""
 
     limited: bool | None = None
     limit_cores: float | None = None
     used_seconds: float | None = None
     throttled_seconds: float | None = None
+    periods: int | None = None
+    throttled_periods: int | None = None
+    weight: int | None = None
+    stall_seconds: float | None = None
 
 
 class ContainerPidsStatus(msgspec.Struct, frozen=True):
-    """Processes and threads."""
+    """Processes and threads, and how many of them a limit ``refused``."""
 
     limited: bool | None = None
     limit: int | None = None
     used: int | None = None
+    refused: int | None = None
 
 
 class ContainerShmStatus(msgspec.Struct, frozen=True):
-    """``/dev/shm`` in bytes."""
+    """``/dev/shm`` in bytes; ``peak_bytes`` since this tritonserver began, ``regions`` and ``others`` are files."""
 
     size_bytes: int | None = None
     used_bytes: int | None = None
     orphan_bytes: int | None = None
+    peak_bytes: int | None = None
+    inodes_free: int | None = None
+    regions: int | None = None
+    others: int | None = None
 
 
 class ContainerStatus(msgspec.Struct, frozen=True):
@@ -187,6 +203,8 @@ class Status(msgspec.Struct, frozen=True):
     gpus: tuple[GpuStatus, ...]
     container: ContainerStatus
     evidence: Evidence
+    sizing: SizingStatus | None = None
+    """None of a single look, which saw no peaks."""
 
 
 class Transition(msgspec.Struct, frozen=True):

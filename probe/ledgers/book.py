@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 import msgspec
 
 from probe.facts.canaries import CanaryOrder, CanaryOutcome, CanaryResult
-from probe.facts.container import ContainerReading, OomCounts
+from probe.facts.container import ContainerReading, OomCounts, ShmLevel
 from probe.facts.instants import Instant
 from probe.facts.models import ModelVersion
-from probe.facts.nvml import NvmlReading, Xid
+from probe.facts.nvml import NvmlReading, NvmlState, Xid
 from probe.facts.processes import Exit, ProcessId, ProcessReading
 from probe.facts.triton import InquiryReading, TritonReading
+from probe.ledgers import mourning
 from probe.ledgers.activity import Activity
 from probe.ledgers.canaries import CanariesLedger
 from probe.ledgers.evidence import EvidenceLedger
@@ -26,8 +27,13 @@ from probe.ledgers.growth import GrowthLedger
 from probe.ledgers.hurts import incidents
 from probe.ledgers.kills import Count, KillsLedger
 from probe.ledgers.models import ModelsLedger
+from probe.ledgers.obituaries import ObituariesLedger, Obituary
 from probe.ledgers.orphans import OrphansLedger
+from probe.ledgers.peaks import PeaksLedger
+from probe.ledgers.scenes import ScenesLedger
 from probe.ledgers.server import ServerLedger
+from probe.ledgers.shm import ShmLedger
+from probe.ledgers.strain import StrainLedger
 from probe.ledgers.stretches import is_inside, stretch_of
 from probe.ledgers.stubs import StubsLedger
 from probe.ledgers.workers import WorkersLedger
@@ -45,17 +51,23 @@ class Book(msgspec.Struct, frozen=True):
     workers: WorkersLedger = WorkersLedger()
     orphans: OrphansLedger = OrphansLedger()
     kills: KillsLedger = KillsLedger()
+    scenes: ScenesLedger = ScenesLedger()
+    obituaries: ObituariesLedger = ObituariesLedger()
+    shm: ShmLedger = ShmLedger()
     canaries: CanariesLedger = CanariesLedger()
     evidence: EvidenceLedger = EvidenceLedger()
     gpus: GpusLedger = GpusLedger()
     growth: GrowthLedger = GrowthLedger()
     exertion: ExertionLedger = ExertionLedger()
+    peaks: PeaksLedger = PeaksLedger()
     processes: ProcessReading | None = None
     container: ContainerReading | None = None
+    strain: StrainLedger = StrainLedger()
 
     def with_processes(self, reading: ProcessReading) -> Book:
         """After a scan of processes."""
-        book = self._turned(self.server.with_processes(reading))
+        missing = tuple(mourning.missing(reading, self.server, self.stubs))
+        book = self._turned(self.server.with_processes(reading), missing)
         stubs = book.stubs.with_scan(reading, book.models)
         families = book.families.with_scan(reading, stubs, book.models)
         workers = book.workers.with_scan(reading.observed, families, stubs).settled(stubs, book.models)
@@ -69,12 +81,23 @@ class Book(msgspec.Struct, frozen=True):
             families=families,
             workers=workers,
             orphans=book.orphans.with_scan(reading, families),
+            shm=book.shm.with_scan(reading, book.models),
             activity=book.activity.with_scan(reading),
             exertion=exertion,
+            peaks=book.peaks.with_scan(reading, book.server, stubs, book.models),
             processes=reading,
+            # An earlier epoch's are mourned already, and known.
+            obituaries=book._mourning(*missing).obituaries.with_scan(reading),  # noqa: SLF001
         )
-        missed = (each for process, each in _exits(stubs, workers).items() if process not in before)
-        return _hurting(_of_this_load(after._counting(*missed)))  # noqa: SLF001
+        missed = {process: each for process, each in _exits(stubs, workers).items() if process not in before}
+        if book.server.epoch == self.server.epoch:
+            missed.update({each.id: each.exit for each in missing if each.id not in before})
+        lost = (
+            mourning.of_worker(each.last, each.exit, book.server.epoch)
+            for each in workers.dead
+            if each.exit.id in missed
+        )
+        return _hurting(_of_this_load(after._mourning(*lost)._counting(*missed.values())))  # noqa: SLF001
 
     def with_exit(self, event: Exit) -> Book:
         """After the kernel told of an exit."""
@@ -91,29 +114,48 @@ class Book(msgspec.Struct, frozen=True):
             families=self.families.with_exit(event),
             workers=workers.settled(stubs, self.models),
         )
-        counted = after._counting(event) if member is not None or event.id in self.stubs.live else after  # noqa: SLF001
-        return _hurting(counted)
+        if member is None and not self._known(event.id):
+            return _hurting(after)
+        death = mourning.told(event, self.server, self.stubs, self.families, workers)
+        mourned = after if death is None else after._mourning(death)  # noqa: SLF001
+        return _hurting(mourned._counting(event))  # noqa: SLF001
+
+    def _known(self, process: ProcessId) -> bool:
+        # Whether it is one of ours, that lives or that a scan found gone.
+        return (
+            process in self.stubs.live
+            or process == self.server.process
+            or self.obituaries.of(process) is not None
+        )
+
+    def _mourning(self, *deaths: Obituary) -> Book:
+        return msgspec.structs.replace(self, obituaries=self.obituaries.mourning(*deaths, scenes=self.scenes))
 
     def _counting(self, *exits: Exit) -> Book:
         # What the count of OOM kills says of these exits, as far as it was read.
-        kills, told = self.kills, []
+        kills, told = self.kills, list[Exit]()
         for each in exits:
             kills, explained = kills.with_exit(each)
-            told.append(explained)
+            told.extend(explained)
         return self._explained(kills, told)
 
-    def _explained(self, kills: KillsLedger, exits: Iterable[Exit]) -> Book:
+    def _explained(self, kills: KillsLedger, exits: Collection[Exit]) -> Book:
         stubs, workers = self.stubs, self.workers
         for each in exits:
             stubs, workers = stubs.told(each), workers.told(each)
-        return msgspec.structs.replace(self, kills=kills, stubs=stubs, workers=workers)
+        obituaries = self.obituaries.told(exits)
+        return msgspec.structs.replace(self, kills=kills, stubs=stubs, workers=workers, obituaries=obituaries)
 
     def with_poll(self, reading: TritonReading) -> Book:
         """After a poll of Triton.  What a dead or earlier server answered teaches nothing of its models."""
         book = self._turned(self.server.with_poll(reading))
         if book.server.last is not reading or book.server.gone is not None:
             return book
-        return book._stretched(book.models.with_poll(reading), reading)  # noqa: SLF001
+        after = book._stretched(book.models.with_poll(reading), reading)  # noqa: SLF001
+        if book.models.statistics_at is not None or after.models.statistics_at is None:
+            return after
+        peaks = after.peaks.with_first_poll(after.server, after.models)
+        return msgspec.structs.replace(after, peaks=peaks)
 
     def _stretched(self, models: ModelsLedger, reading: TritonReading) -> Book:
         # What the models inside tritonserver did since the poll before; those outside have stubs.
@@ -177,13 +219,18 @@ class Book(msgspec.Struct, frozen=True):
         reading = self.gpus.identified(reading)
         evidence = self.evidence.with_look(reading, self.processes, self.models, patience)
         server = self.server.process if self.server.gone is None else None
-        shown = footprint(reading, evidence.evidence.mode, server.pid if server is not None else None)
+        mode = evidence.evidence.mode
+        shown = footprint(reading, mode, server.pid if server is not None else None)
+        peaks = self.peaks
+        if reading.state is NvmlState.OK:
+            peaks = peaks.with_nvml(reading, mode, self.processes, self.stubs, self.families.pids)
         return msgspec.structs.replace(
             self,
             evidence=evidence,
             gpus=self.gpus.with_look(reading, Clients.of(self.processes, evidence.evidence)),
             growth=self.growth.with_look(shown),
             exertion=self.exertion.with_look(shown),
+            peaks=peaks,
         )
 
     def with_xid(self, event: Xid) -> Book:
@@ -192,32 +239,65 @@ class Book(msgspec.Struct, frozen=True):
 
     def with_container(self, reading: ContainerReading) -> Book:
         """After a look at the container; its count of OOM kills may explain exits."""
-        kills, told = self.kills.with_reading(reading)
-        return msgspec.structs.replace(self, container=reading)._explained(kills, told)  # noqa: SLF001
+        if self._void(reading.observed):
+            return self
+        kills, told = self.kills.with_reading(reading, self.scenes.before(reading.observed))
+        scenes = self.scenes.with_reading(reading)
+        after = msgspec.structs.replace(
+            self,
+            container=reading,
+            scenes=scenes,
+            shm=self.shm.with_look(reading),
+            strain=self.strain.with_reading(reading),
+            peaks=self.peaks.with_container(reading, self.server, self.models),
+        )
+        after = after._explained(kills, told)  # noqa: SLF001
+        if scenes is self.scenes:
+            return after
+        obituaries = after.obituaries.with_scene(scenes.looks[-1], self.server.epoch)
+        return msgspec.structs.replace(after, obituaries=obituaries)
+
+    def with_shm(self, level: ShmLevel) -> Book:
+        """After the kernel told that something changed in Triton's ``/dev/shm``."""
+        return msgspec.structs.replace(self, shm=self.shm.with_level(level))
 
     def with_oom(self, counts: OomCounts) -> Book:
         """After the kernel told that Triton's container lost a process for want of memory."""
-        kills, told = self.kills.with_count(Count(counts.observed, counts.path, counts.kills))
-        return msgspec.structs.replace(self, kills=kills)._explained(kills, told)  # noqa: SLF001
+        if self._void(counts.observed):
+            return self
+        count = Count(counts.observed, counts.path, counts.kills, counts.group_kills)
+        kills, told = self.kills.with_count(count, self.scenes.before(counts.observed), told=True)
+        peaks = self.peaks.with_oom(counts)
+        return msgspec.structs.replace(self, kills=kills, peaks=peaks)._explained(kills, told)  # noqa: SLF001
 
-    def _turned(self, server: ServerLedger) -> Book:
-        # A new epoch drops every verdict about the old server; counters go on.
+    def _void(self, observed: Instant) -> bool:
+        # What was read of the container before this tritonserver began was another one's.
+        server = self.server
+        return server.process is not None and server.began is not None and observed.mono < server.began.mono
+
+    def _turned(self, server: ServerLedger, missing: tuple[Obituary, ...] = ()) -> Book:
+        # A new epoch drops every verdict about the old server; counters go on, and so does the memory of deaths.
         if self.server.epoch in (0, server.epoch):
             return msgspec.structs.replace(self, server=server)
+        last = self._mourning(*missing)._counting(*(each.exit for each in missing))  # noqa: SLF001
         return msgspec.structs.replace(
-            self,
+            last,
             server=server,
             models=self.models.forgotten(),
             stubs=self.stubs.forgotten(),
             workers=WorkersLedger(),
             exercise=ExerciseLedger(),
-            kills=KillsLedger(),
+            kills=last.kills.forgotten(),
+            scenes=ScenesLedger(),
+            shm=self.shm.forgotten(),
             canaries=self.canaries.forgotten(),
             evidence=self.evidence.forgotten(),
             growth=GrowthLedger(),
             exertion=ExertionLedger(),
             gpus=self.gpus.forgotten(),
+            peaks=self.peaks.in_new_epoch(),
             container=None,
+            strain=StrainLedger(),
         )
 
 

@@ -81,11 +81,11 @@ def succeeds(later: DeadStub, death: DeadStub) -> bool:
 
 def explained(death: DeadStub, event: Exit) -> DeadStub:
     """The death, after more was learned of its exit."""
-    # What was told first stands.
+    # How it ended is told once; a kill may turn out to be another's.
     if death.id != event.id:
         return death
     status = death.exit.status if death.exit.status is not None else event.status
-    told = msgspec.structs.replace(death.exit, status=status, oom=death.exit.oom or event.oom)
+    told = msgspec.structs.replace(death.exit, status=status, oom=event.oom or death.exit.oom)
     return msgspec.structs.replace(death, exit=told)
 
 

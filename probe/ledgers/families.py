@@ -55,6 +55,14 @@ class FamiliesLedger(msgspec.Struct, frozen=True):
         """The members of this stub's family."""
         return tuple(each for each in self.members.values() if each.stub == stub)
 
+    @property
+    def pids(self) -> dict[ProcessId, frozenset[int]]:
+        """By stub: the pids of its family, also of those that no tree leads to any more for they were adopted."""
+        found: dict[ProcessId, set[int]] = {}
+        for process, member in self.members.items():
+            found.setdefault(member.stub, set()).add(process.pid)
+        return {stub: frozenset(pids) for stub, pids in found.items()}
+
     def known(self, process: ProcessId) -> Member | None:
         """The member that this is, or was until the last scan."""
         return self.members.get(process) or self.lost.get(process)

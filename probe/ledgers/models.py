@@ -44,6 +44,9 @@ class ModelRecord(msgspec.Struct, frozen=True):
     reason: str = ""
     since: Instant | None = None
     """When it entered its state."""
+    tried_after: Instant | None = None
+    """A moment before its present load, or the last attempt at one, began: the last look that showed it otherwise.
+    None where it is ready, or was never seen otherwise."""
     statistics: ModelStatistics | None = None
     statistics_at: Instant | None = None
     counted_at: Instant | None = None
@@ -226,6 +229,9 @@ class ModelsLedger(msgspec.Struct, frozen=True, dict=True):
                 state=entry.state,
                 reason=entry.reason,
                 since=observed if changed or record.since is None else record.since,
+                tried_after=self._tried_after(record)
+                if changed or record.since is None
+                else record.tried_after,
             )
         left = [each for key, each in records.items() if not each.ready and key not in listed]
         kept = {key: each for key, each in records.items() if each.ready or key in listed}
@@ -236,6 +242,11 @@ class ModelsLedger(msgspec.Struct, frozen=True, dict=True):
             known=frozenset(entry.key.name for entry in index) | {key.name for key in kept},
             past=_kept({key: each for key, each in self.past.items() if key not in kept}, left),
         )
+
+    def _tried_after(self, record: ModelRecord) -> Instant | None:
+        # What goes on from a load that was seen, or from being ready, is of one piece with it.
+        going = record.since is not None and record.state in (ModelState.LOADING, ModelState.UNKNOWN)
+        return record.tried_after if going else self.index_at
 
     def without(self, key: ModelVersion, observed: Instant) -> ModelsLedger:
         """After Triton said, at this moment, that this version is not ready."""
@@ -254,6 +265,7 @@ class ModelsLedger(msgspec.Struct, frozen=True, dict=True):
             state=ModelState.UNKNOWN,
             reason="",
             since=observed,
+            tried_after=record.statistics_at,
             ready_since=None,
             exercised_since=None,
             failed_at=None,
@@ -302,6 +314,7 @@ def _counted(record: ModelRecord, row: ModelStatistics, look: Look) -> ModelReco
         state=ModelState.READY,
         reason="",
         since=record.since if record.ready else observed,
+        tried_after=None,
         statistics=row,
         statistics_at=observed,
         counted_at=look.ended,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Container
 
 from probe.facts.models import ModelConfig, ModelVersion
 from probe.facts.processes import StubArguments
@@ -95,3 +96,16 @@ def _calls(record: ModelRecord, name: str, group: str) -> bool:
     if record.config is None:
         return name != record.key.name
     return any(each.name == group for each in record.config.groups)
+
+
+def may_be_of(arguments: StubArguments, key: ModelVersion, known: Container[str]) -> bool:
+    """Whether a stub may be of this version, loaded or not, where ``known`` are the names of the repository.
+
+    While a model loads, Triton tells of no configuration; a path that leads to no known model (a repository in an
+    object store, a backend written in python) leaves the instance's name: ``<model>_<i>`` or ``<model>_<group>_<i>``.
+    """
+    path = _by_path(arguments)
+    if path is not None and path.name in known:
+        return path.name == key.name and (not key.version or path.version == key.version)
+    name = group_of(arguments.name)
+    return key.name in (arguments.name, name, group_of(name))

@@ -164,7 +164,7 @@ def _told(death: DeadWorker, event: Exit) -> DeadWorker:
     if death.exit.id != event.id:
         return death
     status = death.exit.status if death.exit.status is not None else event.status
-    told = msgspec.structs.replace(death.exit, status=status, oom=death.exit.oom or event.oom)
+    told = msgspec.structs.replace(death.exit, status=status, oom=event.oom or death.exit.oom)
     return msgspec.structs.replace(death, exit=told)
 
 

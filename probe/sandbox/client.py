@@ -28,7 +28,7 @@ class TritonClient:
     (``TimeoutError``, ``ConnectionRefusedError``…) where there was no answer.
     """
 
-    def __init__(self, address: str, *, seconds: float = 10.0) -> None:
+    def __init__(self, address: str, *, seconds: float = 30.0) -> None:
         self._address = address
         self._seconds = seconds
 
@@ -71,7 +71,7 @@ class TritonClient:
         self._call("POST", f"/v2/repository/models/{model}/unload", {}, seconds=seconds)
 
     def infer(
-        self, model: str, values: Sequence[float] = (0.0,), *, batched: bool = False, seconds: float = 10.0
+        self, model: str, values: Sequence[float] = (0.0,), *, batched: bool = False, seconds: float = 30.0
     ) -> list[float]:
         """Run one inference on a sample model: FP32 ``INPUT`` to ``OUTPUT``, ``batched`` or not."""
         tensor = {

@@ -24,6 +24,9 @@ T = TypeVar("T")
 OPEN, CLOSED = 200, 503
 """What a gate answers."""
 
+_PATIENCE = 60.0
+"""Seconds that every wait has: it costs nothing where all is well, and a busy machine needs many of them."""
+
 
 class Answer(msgspec.Struct, frozen=True):
     """One HTTP answer; ``code`` 0 where nobody answered."""
@@ -69,7 +72,7 @@ class Daemon:
                 stderr=subprocess.STDOUT,
             )
 
-    def ask(self, path: str, *, seconds: float = 5.0, headers: Mapping[str, str] | None = None) -> Answer:
+    def ask(self, path: str, *, seconds: float = 20.0, headers: Mapping[str, str] | None = None) -> Answer:
         """``GET`` this path."""
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=seconds)
         try:
@@ -108,7 +111,7 @@ class Daemon:
         )
 
     def wait_until(
-        self, what: str, look: Callable[[], T | None], seconds: float = 20.0, *, pause: float = 0.02
+        self, what: str, look: Callable[[], T | None], seconds: float = _PATIENCE, *, pause: float = 0.02
     ) -> T:
         """The first answer that is something; raises SandboxError, with the log's end, where none comes."""
         deadline = time.monotonic() + seconds
@@ -121,7 +124,7 @@ class Daemon:
                 )
             time.sleep(pause)
 
-    def wait_code(self, path: str, *codes: int, seconds: float = 20.0, pause: float = 0.02) -> Answer:
+    def wait_code(self, path: str, *codes: int, seconds: float = _PATIENCE, pause: float = 0.02) -> Answer:
         """The first answer with one of these codes."""
 
         def look() -> Answer | None:
@@ -130,15 +133,15 @@ class Daemon:
 
         return self.wait_until(f"{path} to answer {codes}", look, seconds, pause=pause)
 
-    def wait_finding(self, reason: str, model: str = "", seconds: float = 20.0) -> Finding:
+    def wait_finding(self, reason: str, model: str = "", seconds: float = _PATIENCE) -> Finding:
         """The finding, once it stands."""
         return self.wait_until(f"{reason} {model}", lambda: self.finding(reason, model), seconds)
 
-    def wait_clear(self, reason: str, model: str = "", seconds: float = 20.0) -> None:
+    def wait_clear(self, reason: str, model: str = "", seconds: float = _PATIENCE) -> None:
         """Until no such finding stands."""
         self.wait_until(f"{reason} {model} to clear", lambda: self.finding(reason, model) is None, seconds)
 
-    def stop(self, seconds: float = 10.0) -> int:
+    def stop(self, seconds: float = 30.0) -> int:
         """SIGTERM; its exit code."""
         return self.program.stop(seconds)
 

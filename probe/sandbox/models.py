@@ -40,6 +40,8 @@ class TritonPythonModel:
             for _ in range(int(self.get("children", "0")))
         ]
         time.sleep(float(self.get("initialize_seconds", "0")))
+        while (awaited := self.get("initialize_until", "")) and not os.path.exists(awaited):
+            time.sleep(0.02)
         self.misbehave(self.get("initialize", ""))
 
     def get(self, name, default):

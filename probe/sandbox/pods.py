@@ -26,7 +26,7 @@ from probe.sandbox.programs import Program
 _Output: TypeAlias = int | IO[bytes] | None
 
 _MEBIBYTE = 1 << 20
-_SECONDS_TO_OPEN = 10.0
+_SECONDS_TO_END = 60.0
 
 # The first process of a pod: what it ignores the kernel reaps for it, and when our end of the pipe closes,
 # even because we were killed, it ends, and with it everything in its pid namespace.
@@ -195,7 +195,7 @@ class Pod(BarePod):
 
 
 def _discard(holder: subprocess.Popen[bytes]) -> None:
-    deadline = time.monotonic() + _SECONDS_TO_OPEN
+    deadline = time.monotonic() + _SECONDS_TO_END
     for stream in (holder.stdin, holder.stdout, holder.stderr):
         if stream is not None:
             stream.close()

@@ -8,9 +8,12 @@ import signal
 import subprocess
 import time
 
+from probe.facts.processes import ProcessState
+from probe.sandbox.errors import SandboxError
 from probe.sandbox.processes import PodProcess, child_of, read_process
 
-_SECONDS_TO_ENTER = 10.0
+_SECONDS_TO_ENTER = 60.0
+_SECONDS_TO_STOP = 10.0
 
 
 class Program:
@@ -51,8 +54,19 @@ class Program:
         if self._handle is not None:
             with contextlib.suppress(ProcessLookupError):
                 signal.pidfd_send_signal(self._handle, number)
+        if number == signal.SIGSTOP and self._enters:
+            self._wait_stopped()
         if number == signal.SIGCONT and self._enters and self.process.poll() is None:
             self.process.send_signal(number)  # nsenter stops itself when what it waits for is stopped
+
+    def _wait_stopped(self) -> None:
+        # What nsenter waits for is stopped first and nsenter afterwards, by itself: a SIGCONT that came in
+        # between would wake the one, and leave the other asleep for ever.
+        deadline = time.monotonic() + _SECONDS_TO_STOP
+        while time.monotonic() < deadline and (seen := read_process(self.process.pid)) is not None:
+            if seen.state in (ProcessState.STOPPED, ProcessState.ZOMBIE):
+                return
+            time.sleep(0.002)
 
     def stop(self, seconds: float = 10.0) -> int:
         """SIGTERM, then SIGKILL when it is still there after ``seconds``; its exit code."""
@@ -80,12 +94,20 @@ class Program:
 
 
 def _entered(nsenter: subprocess.Popen[bytes]) -> int | None:
-    """Wait for the program that nsenter starts, and return its pid once it is no longer nsenter itself."""
+    """Wait for the program that nsenter starts, and return its pid once it is no longer nsenter itself.
+
+    None where it ended first.  Raises :class:`SandboxError` where there is none in time: 0 in the place of a
+    pid would mean this very process to much of the kernel.
+    """
     deadline = time.monotonic() + _SECONDS_TO_ENTER
-    while time.monotonic() < deadline and nsenter.poll() is None:
+    while nsenter.poll() is None:
         child = child_of(nsenter.pid)
         seen = read_process(child) if child else None
         if seen is not None and seen.name != "nsenter":
             return seen.pid
+        if time.monotonic() > deadline:
+            nsenter.kill()
+            nsenter.wait()
+            raise SandboxError(f"no program entered the pod in {_SECONDS_TO_ENTER:g} s")
         time.sleep(0.002)
     return None

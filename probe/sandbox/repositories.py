@@ -121,6 +121,10 @@ class Repository:
         """Add one whose ``initialize`` takes this long."""
         return self._add_behaviour(name, {"initialize_seconds": str(seconds)}, options)
 
+    def add_waiting_initialize(self, name: str, until: Path, **options: Unpack[PythonOptions]) -> Self:
+        """Add one whose ``initialize`` ends once there is a file ``until``."""
+        return self._add_behaviour(name, {"initialize_until": str(until.absolute())}, options)
+
     def add_ensemble(self, name: str, *, steps: Sequence[str]) -> Self:
         """Add an ensemble that passes its input through the named models, one after the other."""
         lines = [

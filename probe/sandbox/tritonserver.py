@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import random
 import re
 import signal
 import socket
@@ -20,16 +18,18 @@ from probe.facts.processes import ProcessState
 from probe.sandbox.client import TritonClient
 from probe.sandbox.errors import SandboxError
 from probe.sandbox.pods import BarePod
+from probe.sandbox.ports import free_ports
 from probe.sandbox.processes import PodProcess
 from probe.sandbox.wheel import TritonInstallation
+
+__all__ = ["SandboxStub", "TritonServer", "free_ports"]
 
 _STUB_NAME = "triton_python_b"
 _MODEL_PATH = re.compile(r"/(?P<model>[^/]+)/(?P<version>[^/]+)/[^/]+\Z")
 _COMPLAINT = re.compile(r"E\d{4} |error: |.*Error")
 _ARGUMENTS_OF_A_STUB = 10
-# Below the range that Linux gives to outgoing connections, so that none of those takes a port in between.
-_PORTS = range(20_000, 32_000)
 _SECONDS_BETWEEN_LOOKS = 0.02
+_PATIENCE = 120.0  # seconds: up in three where nothing else runs, and on a busy machine in many times that
 
 
 class SandboxStub(msgspec.Struct, frozen=True):
@@ -127,13 +127,13 @@ class TritonServer:
         """A client of this server."""
         return TritonClient(self.http)
 
-    def wait_live(self, seconds: float = 30.0) -> Self:
+    def wait_live(self, seconds: float = _PATIENCE) -> Self:
         """Wait until its ports are open and it says that it lives."""
         return self._wait(
             "live", lambda: self.client.server_live() and self._listens(self._ports[2]), seconds
         )
 
-    def wait_ready(self, seconds: float = 30.0) -> Self:
+    def wait_ready(self, seconds: float = _PATIENCE) -> Self:
         """Wait until it says that it and all its models are ready."""
         return self._wait("ready", self.client.server_ready, seconds)
 
@@ -189,20 +189,6 @@ class TritonServer:
         trace: TracebackType | None,
     ) -> None:
         self.stop()
-
-
-def free_ports(count: int) -> tuple[int, ...]:
-    """Ports of 127.0.0.1 that nothing uses now."""
-    found: list[int] = []
-    for port in random.sample(_PORTS, 500):
-        if len(found) == count:
-            return tuple(found)
-        with socket.socket() as candidate:
-            candidate.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            with contextlib.suppress(OSError):
-                candidate.bind(("127.0.0.1", port))
-                found.append(port)
-    raise SandboxError(f"no {count} free ports on 127.0.0.1 in {_PORTS.start}-{_PORTS.stop}")
 
 
 def _stub(process: PodProcess) -> SandboxStub | None:

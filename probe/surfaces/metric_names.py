@@ -106,8 +106,29 @@ METRICS = (
         (),
         "Seconds that the container was held back by its CPU limit.",
     ),
+    _metric(
+        "container_cpu_periods_total", "counter", (), "Periods of the CPU limit in which the container ran."
+    ),
+    _metric(
+        "container_cpu_throttled_periods_total",
+        "counter",
+        (),
+        "Periods in which the CPU limit held the container back.",
+    ),
+    _metric(
+        "container_cpu_stall_seconds_total",
+        "counter",
+        (),
+        "Seconds that some task of the container waited for a CPU (PSI).",
+    ),
     _metric("container_pids", "gauge", (), "Processes and threads in Triton's container."),
     _metric("container_pids_limit", "gauge", (), "Limit of processes and threads of the container."),
+    _metric(
+        "container_pids_refused_total",
+        "counter",
+        (),
+        "Processes and threads that a limit refused the container.",
+    ),
     _metric("shm_size_bytes", "gauge", (), "Size of Triton's /dev/shm in bytes."),
     _metric("shm_used_bytes", "gauge", (), "Bytes in use in Triton's /dev/shm."),
     _metric("shm_orphan_bytes", "gauge", (), "Bytes in /dev/shm that no live process owns."),

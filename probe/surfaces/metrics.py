@@ -82,7 +82,7 @@ def _model(sheet: Sheet, model: ModelStatus, snapshot: Snapshot) -> None:
         count: int | None = getattr(model.instances, state_name)
         sheet.put("model_instances", (*who, state_name), count)
     sheet.put("model_stub_memory_bytes", who, _whole([each.rss_bytes for each in model.stubs]))
-    sheet.put("model_shm_bytes", who, _whole([each.shm_bytes for each in model.stubs]))
+    sheet.put("model_shm_bytes", who, model.shm_bytes)
     sheet.put("model_requests_total", (*who, "success"), model.traffic.success_total)
     sheet.put("model_requests_total", (*who, "failure"), model.traffic.failure_total)
     last = snapshot.tallies.last_success_wall.get((model.name, model.version))
@@ -119,8 +119,12 @@ def _container(sheet: Sheet, snapshot: Snapshot) -> None:
         ("container_cpu_limit_cores", cpu.limit_cores),
         ("container_cpu_seconds_total", cpu.used_seconds),
         ("container_cpu_throttled_seconds_total", cpu.throttled_seconds),
+        ("container_cpu_periods_total", cpu.periods),
+        ("container_cpu_throttled_periods_total", cpu.throttled_periods),
+        ("container_cpu_stall_seconds_total", cpu.stall_seconds),
         ("container_pids", pids.used),
         ("container_pids_limit", pids.limit),
+        ("container_pids_refused_total", pids.refused),
         ("shm_size_bytes", shm.size_bytes),
         ("shm_used_bytes", shm.used_bytes),
         ("shm_orphan_bytes", shm.orphan_bytes),

@@ -8,7 +8,7 @@
  *   memory_mib    each instance takes this much of its device through the CUDA runtime that the process has
  *   reported_mib  each instance reports this much of its device, as onnxruntime and tensorrt do with
  *                 triton-backend-memory-tracker=true (`memory_usage` in the statistics)
- *   cpu_ms        each request computes on the CPU this long
+ *   cpu_ms        each request takes this much CPU time
  *   wait_ms       each request waits this long without using the CPU, like one who waits for a GPU
  *   gpu_ms        each request writes to the device's memory this long
  *
@@ -92,15 +92,18 @@ static uint64_t nanoseconds(void) {
   return (uint64_t)at.tv_sec * 1000000000u + (uint64_t)at.tv_nsec;
 }
 
-static double monotonic(void) {
+static double seconds_of(clockid_t clock) {
   struct timespec at;
-  clock_gettime(CLOCK_MONOTONIC, &at);
+  clock_gettime(clock, &at);
   return (double)at.tv_sec + (double)at.tv_nsec / 1e9;
 }
 
+static double monotonic(void) { return seconds_of(CLOCK_MONOTONIC); }
+
+/* By the thread's own clock: on a busy machine much of the time is not ours. */
 static void compute(double seconds) {
-  double until = monotonic() + seconds;
-  while (monotonic() < until) {
+  double until = seconds_of(CLOCK_THREAD_CPUTIME_ID) + seconds;
+  while (seconds_of(CLOCK_THREAD_CPUTIME_ID) < until) {
   }
 }
 

@@ -132,6 +132,11 @@ class NvmlDouble:
             lines += _gpu(gpu)
         self._write("\n".join(lines) + "\n")
 
+    @property
+    def awaited(self) -> bool:
+        """Whether somebody has waited for Xids: what is told of from then on reaches them."""
+        return self._path.with_name(f"{self._path.name}-waits").exists()
+
     def clear(self) -> None:
         """No state any more: a driver without GPUs."""
         self._path.unlink(missing_ok=True)

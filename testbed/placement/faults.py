@@ -139,32 +139,34 @@ def story(server: TritonServer, gpus: list[GpuState], fault: Fault, folder: Path
         double.set(**broken)  # type: ignore[arg-type]
         for reason in fault.reasons:
             daemon.wait_finding(reason)
-        daemon.wait_until(f"{fault.name}: verdicts", lambda: concluded(daemon, fault) or None)
-        while_broken = daemon.status()
+        while_broken = daemon.wait_until(f"{fault.name}: verdicts", lambda: concluded(daemon, fault))
         answers = {path: daemon.ask(path).code for path in ("/livez", "/readyz", "/startupz", "/healthz")}
         healed = None
         if fault.state is not None:
             double.set(gpus=gpus, epoch=1 if "epoch" in broken else 0)
             for reason in fault.reasons:
                 daemon.wait_clear(reason)
-            well(daemon)
-            healed = daemon.status()
+            healed = well(daemon)
         ever = {reason for reasons in reasons_ever(daemon).values() for reason in reasons}
         return Told(while_broken, answers, gates_moved(daemon) - moved, healed, ever)
 
 
-def well(daemon: Daemon) -> None:
-    """Wait until all that NVML shows is known (again)."""
-    daemon.wait_until("every verdict", lambda: outcomes(daemon.status()) == WELL or None)
-    daemon.wait_until(
-        "the evidence", lambda: daemon.status().evidence.mode is EvidenceMode.FULL or None, seconds=5
-    )
+def well(daemon: Daemon) -> Status:
+    """Wait until all that NVML shows is known (again), and return what was told then."""
+
+    def known() -> Status | None:
+        status = daemon.status()
+        return status if outcomes(status) == WELL and status.evidence.mode is EvidenceMode.FULL else None
+
+    return daemon.wait_until("every verdict, and the evidence", known)
 
 
-def concluded(daemon: Daemon, fault: Fault) -> bool:
-    """Whether the verdicts are those that are left."""
+def concluded(daemon: Daemon, fault: Fault) -> Status | None:
+    """What is told, once the verdicts are those that are left and its findings are its own."""
     status = daemon.status()
-    return outcomes(status) == left(fault) and status.evidence.mode is fault.mode
+    reasons = {each.reason for each in status.findings}
+    as_it_must_be = outcomes(status) == left(fault) and status.evidence.mode is fault.mode
+    return status if as_it_must_be and fault.reasons <= reasons else None
 
 
 def outcomes(status: Status) -> dict[str, Verdict]:

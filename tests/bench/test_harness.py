@@ -303,9 +303,9 @@ def test_the_bench_of_detection_kills_a_stub_and_a_server(deployment: Deployment
     """The 503 names what was killed while Triton calls itself ready; all is well again afterwards."""
     deployment.start_daemon()
     results = {each.name: each for each in detect.measure(deployment, detect.Scale(1, 1, calm=0.1))}
-    assert 0 < results["stub killed to 503"].figure < 5000
+    assert 0 < results["stub killed to 503"].figure < 60_000
     assert results["stub killed: 503s that did not name StubDead, of 1"].met
     assert results["kills at which Triton said server and model ready, of 1"].figure == 1
-    assert 0 < results["tritonserver killed to 503"].figure < 5000
+    assert 0 < results["tritonserver killed to 503"].figure < 60_000
     assert results["tritonserver killed: 503s that did not name TritonDown, of 1"].met
     deployment.wait_known(2)

@@ -298,7 +298,7 @@ def test_the_bench_of_a_soak_drives_a_triton_and_counts(
 ) -> None:
     """A few steps and a restart: the moves of the start and of the restart are those that are expected."""
     with deployed() as deployment:
-        measured = soak.measure(deployment, soak.Scale(12.0, seed=5, restart_every=6.0))
+        measured = soak.measure(deployment, soak.Scale(20.0, seed=5, restart_every=6.0))
     figures = {each.name: each.figure for each in measured if isinstance(each, Result)}
     assert figures["wrong gate moves"] == 0
     assert figures["gate moves that did not come"] == 0

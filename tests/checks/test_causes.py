@@ -48,7 +48,10 @@ def test_a_stub_that_the_kernel_killed_for_want_of_memory_says_so() -> None:
 def test_the_limit_is_named_where_it_is_known() -> None:
     """So that the reader knows from where to raise it; no limit is none to raise from."""
     limit = Limit(float(2 * GIB), "/sys/fs/cgroup/memory.max")
-    for known, said in ((limit, "container from 2048 MiB (the"), (Limit(None, "x"), "container (the")):
+    for known, said in (
+        (limit, "container from 2Gi to 3Gi or more (the"),
+        (Limit(None, "x"), "container (the process"),
+    ):
         seen = counted(serving(TWO), 0).exits(101, signal=9)
         assert said in dead(counted(seen, 1, limit=known).scans().polls()).remedy
 

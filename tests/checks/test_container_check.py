@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from probe.checks.container import judge, suggested_limit
+from probe.checks.container import judge
+from probe.checks.manifest import suggested_limit
 from probe.facts.catalogue import CATALOGUE
 from probe.facts.container import ContainerReading, Limit, MemoryUse
 from probe.facts.findings import CONTAINER, Claim
@@ -80,6 +81,13 @@ def test_a_missing_limit_is_told_with_numbers_and_a_manifest_line() -> None:
         "node_memory_bytes": 64 * GIB,
         "suggested_limit_bytes": 5632 * MIB,
     }
+
+
+def test_what_is_requested_is_told_where_the_score_tells_it() -> None:
+    """Of a Burstable pod: what it takes beyond, others may be short of, and then it is evicted first."""
+    claim = only(msgspec.structs.replace(UNLIMITED, oom_score_adj=937))
+    assert claim.message.endswith("it holds 2.0 GiB now; about 4.0 GiB are requested.")
+    assert claim.evidence["requested_bytes_estimate"] == 63 * 64 * GIB // 1000
 
 
 def test_a_peak_inflated_by_file_cache_yields_to_the_working_set() -> None:

@@ -6,9 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from probe.checks.load_failures import classify, surroundings
-from probe.facts.container import ContainerReading, Limit, MemoryUse, ShmUse
-from tests.worlds import GIB, MIB, START
+from probe.checks.load_failures import classify
 
 CAUSES = {
     "stub_unhealthy",
@@ -173,25 +171,3 @@ def test_a_text_of_megabytes_is_read_at_once(piece: str) -> None:
     """The judgement runs in the probe's one loop: no pattern may search such a text over and over."""
     assert classify("Internal: " + piece * ((4 << 20) // len(piece))).cause in CAUSES
     assert classify("ValueError: no\n" + piece * 100_000).cause == "model_code"
-
-
-@pytest.mark.parametrize(
-    ("container", "said"),
-    [
-        (None, ""),
-        (ContainerReading(START), ""),
-        (ContainerReading(START, memory=MemoryUse(Limit(GIB, "f"), oom_kills=0), shm=ShmUse(0, 0)), ""),
-        (
-            ContainerReading(
-                START, memory=MemoryUse(Limit(None, "f"), oom_kills=2), shm=ShmUse(64 * MIB, 60 * MIB)
-            ),
-            (
-                "; beside it, the kernel has killed 2 processes of this container for want of memory, "
-                "the container has no memory limit, /dev/shm holds 60 MiB of 64 MiB"
-            ),
-        ),
-    ],
-)
-def test_what_was_seen_beside_it_is_told(container: ContainerReading | None, said: str) -> None:
-    """OOM kills, no limit, the fill of ``/dev/shm``; silence where nothing was seen."""
-    assert surroundings(container) == said

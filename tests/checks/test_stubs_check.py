@@ -54,6 +54,8 @@ def test_a_death_is_told_with_its_cause_and_what_is_left() -> None:
         "last_rss_bytes": 100 * MIB,
         "shm_region": "triton_python_backend_shm_region_101",
         "container_oom_kills": 3,
+        "tree_rss_bytes": 100 * MIB,
+        "tree_grown_bytes": 0,
     }
 
 

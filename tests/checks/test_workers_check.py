@@ -50,6 +50,7 @@ def test_a_dead_worker_is_told_with_its_name_its_cause_and_who_is_left() -> None
         "last_rss_bytes": GIB,
         "workers_dead": 1,
         "workers_alive": 1,
+        "tree_rss_bytes": GIB,
     }
 
 
@@ -71,7 +72,7 @@ def test_a_worker_that_was_killed_for_want_of_memory_needs_memory() -> None:
     assert "killed by the kernel for want of memory (SIGKILL)" in claim.message
     assert claim.evidence["cause_rests_on"] == "oom_kill of /x/memory.events rose from 0 to 1"
     assert "Raise resources.limits.memory" in claim.remedy
-    assert "(the process last held 1024 MiB)" in claim.remedy
+    assert "(the process last held 1.0 GiB)" in claim.remedy
 
 
 def test_a_count_that_is_read_after_the_verdict_mends_it() -> None:

@@ -41,7 +41,7 @@ def broken(report: Any) -> dict[str, set[str]]:  # noqa: ANN401 - any JSON
 
 def loads(server: TritonServer) -> dict[str, str]:
     """What became of each model: its state, or nothing where Triton did not even try; all loads have ended."""
-    until(lambda: all(each.get("state") != "LOADING" for each in server.client.index()), seconds=40)
+    until(lambda: all(each.get("state") != "LOADING" for each in server.client.index()))
     return {each["name"]: each.get("state", "") for each in server.client.index()}
 
 

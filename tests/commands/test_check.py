@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import http.server
 import socket
 import threading
 import time
@@ -8,54 +7,16 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from probe.commands.check import Target, check
-
-
-class Daemon(http.server.ThreadingHTTPServer):
-    """A daemon that answers as it is told and remembers what it was asked."""
-
-    def __init__(self, status: int, body: bytes) -> None:
-        super().__init__(("127.0.0.1", 0), Handler)
-        self.status, self.body, self.asked = status, body, list[str]()
-
-    @property
-    def target(self) -> Target:
-        """Where it answers."""
-        return Target("127.0.0.1", self.server_address[1], "")
-
-
-class Handler(http.server.BaseHTTPRequestHandler):
-    """One request to it."""
-
-    server: Daemon
-
-    def do_GET(self) -> None:
-        """Answer as told."""
-        self.server.asked.append(self.path)
-        self.send_response(self.server.status)
-        self.send_header("Content-Length", str(len(self.server.body)))
-        self.end_headers()
-        self.wfile.write(self.server.body)
-
-    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the base class names it so
-        """Say nothing."""
+from probe.commands.asking import Target
+from probe.commands.check import check
+from tests.commands.answering import Daemon, answering
 
 
 @pytest.fixture
 def daemon() -> Iterator[Callable[[int, bytes], Daemon]]:
     """Start a daemon with a status and a body."""
-    started: list[Daemon] = []
-
-    def start(status: int, body: bytes) -> Daemon:
-        server = Daemon(status, body)
-        threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
-        started.append(server)
-        return server
-
-    yield start
-    for server in started:
-        server.shutdown()
-        server.server_close()
+    with answering() as start:
+        yield start
 
 
 @pytest.fixture
@@ -71,7 +32,7 @@ def raw() -> Iterator[Callable[[bytes], Target]]:
             with listener, listener.accept()[0] as connection:
                 connection.recv(4096)
                 connection.sendall(answer)
-                ended.wait(30)
+                ended.wait(200)
 
         threads.append(threading.Thread(target=serve))
         threads[-1].start()
@@ -80,7 +41,7 @@ def raw() -> Iterator[Callable[[bytes], Target]]:
     yield start
     ended.set()
     for thread in threads:
-        thread.join(10)
+        thread.join(60)
 
 
 @pytest.mark.parametrize(
@@ -90,7 +51,7 @@ def test_each_gate_has_its_path(daemon: Callable[[int, bytes], Daemon], gate: st
     """The three questions go to the three endpoints."""
     server = daemon(200, b"ok")
 
-    assert check(server.target, gate, 5.0) == 0
+    assert check(server.target, gate, 30.0) == 0
     assert server.asked == [path]
 
 
@@ -98,7 +59,7 @@ def test_an_open_gate_prints_the_answer_and_exits_0(
     daemon: Callable[[int, bytes], Daemon], capfd: pytest.CaptureFixture[str]
 ) -> None:
     """The body is passed on."""
-    assert check(daemon(200, b"ok\n").target, "ready", 5.0) == 0
+    assert check(daemon(200, b"ok\n").target, "ready", 30.0) == 0
     assert capfd.readouterr() == ("ok\n", "")
 
 
@@ -108,7 +69,7 @@ def test_a_failing_gate_prints_its_findings_and_exits_1(
     """The findings stand in the output, where the kubelet's event shows them."""
     body = "[-]StubDead modèle/1: gone\n[-]CpuFallback x: on the CPU\n".encode()
 
-    assert check(daemon(503, body).target, "ready", 5.0) == 1
+    assert check(daemon(503, body).target, "ready", 30.0) == 1
     assert capfd.readouterr() == (body.decode(), "")
 
 
@@ -173,7 +134,7 @@ def test_garbage_is_no_answer(
     raw: Callable[[bytes], Target], capfd: pytest.CaptureFixture[str], answer: bytes
 ) -> None:
     """Another protocol on that port exits 3, not with a traceback."""
-    assert check(raw(answer), "ready", 1.0) == 3
+    assert check(raw(answer), "ready", 5.0) == 3
     assert capfd.readouterr().err.startswith("triton-probe: no answer from http://127.0.0.1:")
 
 
@@ -184,7 +145,7 @@ def test_an_answer_that_stays_out_is_no_answer_in_time(
     began = time.monotonic()
 
     assert check(raw(b""), "ready", 0.3) == 3
-    assert 0.3 <= time.monotonic() - began < 5
+    assert 0.3 <= time.monotonic() - began < 60
     assert capfd.readouterr().err.endswith("none within 300ms\n")
 
 
@@ -206,7 +167,7 @@ def test_an_answer_that_drips_is_no_answer_in_time(capfd: pytest.CaptureFixture[
         assert capfd.readouterr().err.endswith("none within 500ms\n")
     finally:
         ended.set()
-        dripping.join(10)
+        dripping.join(60)
 
 
 def test_what_steers_a_terminal_is_not_printed(

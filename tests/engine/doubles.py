@@ -20,7 +20,15 @@ from probe.engine import looks
 from probe.engine.engine import Engine
 from probe.engine.eyes import Eyes
 from probe.facts.canaries import CanaryOrder, CanaryOutcome, CanaryResult
-from probe.facts.container import ContainerReading, Limit, MemoryUse, ShmUse
+from probe.facts.container import (
+    ContainerReading,
+    Limit,
+    MemoryUse,
+    OomCounts,
+    ShmFile,
+    ShmLevel,
+    ShmUse,
+)
 from probe.facts.findings import Finding
 from probe.facts.gates import Gate
 from probe.facts.instants import Instant
@@ -103,6 +111,16 @@ class Stage:
     """What Triton says of a model whose stub exited; empty: what its statistics say."""
     nvml: NvmlReading | None = None
     oom_kills: int = 0
+    oom_group_kills: int | None = None
+    held: bool = False
+    """The counts of OOM kills can be read at any moment; else only by a look."""
+    memory_limit: int = 8 * GIB
+    oom_path: str = ""
+    """Where the counts are: another path is another cgroup, into which Triton was moved."""
+    shm_left: tuple[str, ...] = ()
+    """Files in ``/dev/shm`` that no process maps."""
+    shm_watched: list[ProcessId | None] = field(default_factory=list)
+    on_shm: Callable[[ShmLevel], None] | None = None
     hung: set[str] = field(default_factory=set)
     broken: set[str] = field(default_factory=set)
     inquiry_seconds: float = 0.0
@@ -116,7 +134,10 @@ class Stage:
     asked_container: list[int | None] = field(default_factory=list)
     watched: frozenset[ProcessId] = frozenset()
     closed: set[str] = field(default_factory=set)
+    watched_container: ProcessId | None = None
     on_exit: Callable[[Exit], None] | None = None
+    on_oom: Callable[[OomCounts], None] | None = None
+    on_limits: Callable[[], None] | None = None
     on_xid: Callable[[Xid], None] | None = None
     orders: list[tuple[str, str]] = field(default_factory=list)
     """``load`` or ``reload``, and of which model."""
@@ -126,8 +147,18 @@ class Stage:
     def eyes(self) -> Eyes:
         """The eyes on this stage."""
         return Eyes(
-            TritonDouble(self), NvmlDouble(self), ProcessDouble(self), ContainerDouble(self), self._exits
+            TritonDouble(self),
+            NvmlDouble(self),
+            ProcessDouble(self),
+            ContainerDouble(self),
+            self._exits,
+            self._events,
+            shm=self._shm,
         )
+
+    def _shm(self, on_shm: Callable[[ShmLevel], None]) -> ShmWatchDouble:
+        self.on_shm = on_shm
+        return ShmWatchDouble(self)
 
     def exit(self, pid: int, status: int | None = KILLED) -> None:
         """End a watched process; the kernel tells at once."""
@@ -144,6 +175,18 @@ class Stage:
         if self.server is not None and self.server.process.id == gone:
             self.server, self.up = None, False
         told(Exit(gone, self.clock(), status))
+
+    def oom(self, kills: int, groups: int | None = None) -> None:
+        """Have the kernel tell at once that the counts of OOM kills are these now."""
+        assert self.on_oom is not None, "nobody watches the container"
+        self.oom_kills, self.oom_group_kills = kills, groups
+        self.on_oom(OomCounts(self.clock(), self.oom_path, kills, groups))
+
+    def limit(self, memory: int) -> None:
+        """Have somebody write another memory limit, in bytes; the kernel tells at once."""
+        assert self.on_limits is not None, "nobody watches the container"
+        self.memory_limit = memory
+        self.on_limits()
 
     def xid(self, uuid: str, code: int, *instance: int) -> None:
         """Have the driver report an Xid, at once; ``instance``: ids of the MIG instance that it was on."""
@@ -169,6 +212,12 @@ class Stage:
     def _exits(self, on_exit: Callable[[Exit], None]) -> ExitDouble:
         self.on_exit = on_exit
         return ExitDouble(self)
+
+    def _events(
+        self, on_oom: Callable[[OomCounts], None], on_limits: Callable[[], None]
+    ) -> ContainerEventDouble:
+        self.on_oom, self.on_limits = on_oom, on_limits
+        return ContainerEventDouble(self)
 
 
 class TritonDouble:
@@ -314,13 +363,64 @@ class ContainerDouble:
     def __init__(self, stage: Stage) -> None:
         self._stage = stage
 
-    def look(self, pid: int | None, suspects: frozenset[str] = frozenset()) -> ContainerReading:  # noqa: ARG002
+    def look(self, pid: int | None, suspects: frozenset[str] = frozenset()) -> ContainerReading:
         """One look."""
         self._stage.met("container")
         self._stage.asked_container.append(pid)
         seen = container(self._stage.clock())
-        memory = msgspec.structs.replace(seen.memory, oom_kills=self._stage.oom_kills)
-        return msgspec.structs.replace(seen, memory=memory)
+        memory = msgspec.structs.replace(
+            seen.memory,
+            limit=Limit(float(self._stage.memory_limit), "/x/y/memory.max"),
+            oom_kills=self._stage.oom_kills,
+            oom_group_kills=self._stage.oom_group_kills,
+            oom_kills_path=self._stage.oom_path,
+        )
+        files = tuple(ShmFile(name, MIB, 0.0) for name in self._stage.shm_left)
+        left = suspects & frozenset(self._stage.shm_left)
+        shm = ShmUse(GIB, MIB, files=files, unmapped=left)
+        return msgspec.structs.replace(seen, memory=memory, shm=shm)
+
+
+class ShmWatchDouble:
+    """Remembers whose ``/dev/shm`` is watched."""
+
+    def __init__(self, stage: Stage) -> None:
+        self._stage = stage
+
+    def watch(self, process: ProcessId | None) -> None:
+        """Watch this one's."""
+        self._stage.shm_watched.append(process)
+
+    def close(self) -> None:
+        """Watch none."""
+        self._stage.closed.add("shm")
+
+
+class ContainerEventDouble:
+    """Remembers whose container is watched, and where, and tells the counts where they are held."""
+
+    def __init__(self, stage: Stage) -> None:
+        self._stage = stage
+        self._path = ""
+
+    def watch(self, process: ProcessId | None) -> None:
+        """Watch its container, where it is now, from the first call for it on."""
+        stage = self._stage
+        if process != stage.watched_container:
+            self._path, stage.watched_container = stage.oom_path, process
+
+    def counts(self) -> OomCounts | None:
+        """The counts now."""
+        stage = self._stage
+        stage.calls["counts"] += 1
+        if not stage.held:
+            return None
+        return OomCounts(stage.clock(), self._path, stage.oom_kills, stage.oom_group_kills)
+
+    def close(self) -> None:
+        """Watch none."""
+        self._stage.watched_container = None
+        self._stage.closed.add("events")
 
 
 class ExitDouble:

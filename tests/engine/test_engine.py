@@ -354,7 +354,7 @@ async def test_close_lets_go_of_every_eye_and_of_exits_still_being_explained() -
         await watch.opened()
         stage.exit(11, 0)
         await asyncio.sleep(0)
-    assert stage.closed == {"triton", "nvml", "exits"}
+    assert stage.closed == {"triton", "nvml", "exits", "events", "shm"}
     await asyncio.sleep(0)
     assert not [each for each in asyncio.all_tasks() if each.get_name().startswith("explain")]
 

@@ -20,6 +20,7 @@ from probe.kits.clocks import now
 from probe.settings import Settings
 from probe.sources.nvml.source import NvmlSource
 from testbed.nvml.double import FOREVER, GpuState, NvmlDouble, Xid
+from testbed.tools import PATIENCE
 from tests.engine.doubles import ContainerDouble, ProcessDouble, Stage
 
 
@@ -68,7 +69,7 @@ def blocked(stage: Stage, released: threading.Event) -> Eyes:
     )
 
 
-async def until(condition: Callable[[], bool], seconds: float = 10.0) -> None:
+async def until(condition: Callable[[], bool], seconds: float = PATIENCE) -> None:
     """Wait for a condition on the real clock."""
     end = time.monotonic() + seconds
     while not condition():
@@ -79,7 +80,7 @@ async def until(condition: Callable[[], bool], seconds: float = 10.0) -> None:
 async def test_blocked_threads_delay_neither_exits_nor_the_loop_nor_closing(
     released: threading.Event,
 ) -> None:
-    """An exit moves the gate in milliseconds while two looks hang in the kernel, and close waits for none."""
+    """An exit moves the gate while two looks hang in the kernel for ever, and close waits for none of them."""
     stage = Stage(clock=now)
     engine = Engine(Settings(interval=0.2), blocked(stage, released), "1", clock=now)
     tasks = [asyncio.create_task(work()) for _, work in engine.tasks()]
@@ -100,19 +101,17 @@ async def test_blocked_threads_delay_neither_exits_nor_the_loop_nor_closing(
             await asyncio.sleep(0.01)
 
     counting = asyncio.create_task(count())
-    killed = time.monotonic()
+    # How soon is the bench's business: neither look comes back before the test is over.
     stage.exit(11)
     await until(lambda: not gates()[Gate.READY])
-    # The budget is 100 ms; the rest is for a machine that is shared.
-    assert time.monotonic() - killed < 0.5
-    await until(lambda: len(turns) > 5, 2.0)
+    before = len(turns)
+    await until(lambda: len(turns) > before + 5)
     counting.cancel()
-    began = time.monotonic()
     for task in tasks:
         task.cancel()
     await asyncio.gather(*tasks, counting, return_exceptions=True)
     await engine.close()
-    assert time.monotonic() - began < 1.0
+    assert not released.is_set()
 
 
 async def test_a_look_that_blocks_is_an_error_of_its_source_by_name(released: threading.Event) -> None:

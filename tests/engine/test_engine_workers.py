@@ -232,6 +232,29 @@ async def test_an_oom_kill_while_a_model_loads_is_counted_as_such() -> None:
         assert watch.latest.tallies.stub_exits == {("big", "oom_killed"): 1}
 
 
+async def test_an_oom_kill_while_a_model_loads_is_a_finding_at_once_with_its_delay() -> None:
+    """No model, no gate, and no turn that is due waits for it."""
+    stage = engines()
+    stage.stubs += (stub(13, "big_0_0", "big"),)
+    async with watching(stage, SLOW) as watch:
+        await served(watch)
+        await watch.until(lambda: watch.engine.book.kills.last is not None)
+        stage.oom_kills = 1
+        killed = watch.now
+        stage.exit(13)
+        told = await watch.until(lambda: watch.finding("OomKilled") is not None, 1.0)
+        assert told - killed < 0.1
+        found = watch.finding("OomKilled")
+        assert found is not None
+        assert "the stub big_0_0 (pid 13)" in found.message
+        assert found.gates == found.pending == ()
+        assert sum(watch.latest.tallies.delays["OomKilled"].counts) == 1
+        stage.oom_kills = 2
+        stage.exit(12)
+        await watch.until(lambda: watch.finding("StubDead") is not None)
+        assert sum(watch.latest.tallies.delays["OomKilled"].counts) == 1
+
+
 async def test_a_worker_s_oom_kill_is_told_too() -> None:
     """It holds the most memory."""
     async with watching(engines(), SLOW) as watch:

@@ -248,7 +248,7 @@ def everything() -> World:
 ADDED = "pending shadow"
 FINDING = f"reason severity subject gates message remedy action evidence since observed_at {ADDED}"
 CONTRACT = {
-    "": "schema probe triton gates findings models gpus container evidence",
+    "": "schema probe triton gates findings models gpus container evidence sizing",
     "probe": "version started_at uptime_seconds loop_age_seconds sources",
     "probe.sources.triton": "ok age_seconds error duration_seconds",
     "triton": "version pid epoch reachable live ready control_mode readiness_semantics",
@@ -256,14 +256,17 @@ CONTRACT = {
     "gates.ready": "ok since findings",
     "gates.ready.findings.0": FINDING,
     "findings.0": FINDING,
-    "models.0": "canary name version state backend platform ready placement instances stubs traffic",
+    "models.0": "canary name version state backend platform ready placement instances stubs traffic "
+    "shm_bytes",
     "models.0.placement": "verdict expected declared explicit gpus gpu_memory_bytes why memory_bytes_by_gpu",
     "models.0.instances": "expected alive dead frozen",
     "models.0.stubs.0": "pid instance state rss_bytes gpu_memory_bytes gpus shm_region shm_bytes children",
     "models.0.traffic": "success_total failure_total last_success_seconds_ago compute_seconds_per_inference",
     "gpus.0": "uuid name minor mig memory_total_bytes memory_used_bytes recovery_action xids ok",
     "container": "cgroup qos memory cpu pids shm",
+    "container.shm": "size_bytes used_bytes orphan_bytes peak_bytes inodes_free regions others",
     "evidence": "mode why",
+    "sizing": "since watched_seconds minutes busy_minutes enough why_not headroom container models proposal",
 }
 """Section 3 of the contract: the keys at each place."""
 

@@ -214,16 +214,58 @@ def test_no_limit_is_another_thing_than_an_unknown_one() -> None:
     reading = ContainerReading(
         at(0),
         cgroup=1,
-        memory=MemoryUse(Limit(None, "memory.max"), used_bytes=5, oom_kills=1, stall_seconds=0.5),
-        cpu=CpuUse(Limit(1.5, "cpu.max"), used_seconds=9.0),
-        pids=PidsUse(Limit(100.0, "pids.max"), used=7),
+        memory=MemoryUse(
+            Limit(None, "memory.max"),
+            used_bytes=5,
+            oom_kills=1,
+            stall_seconds=0.5,
+            shmem_bytes=3,
+            oom_group=False,
+        ),
+        cpu=CpuUse(Limit(1.5, "cpu.max"), used_seconds=9.0, periods=6, throttled_periods=2, weight=4),
+        pids=PidsUse(Limit(100.0, "pids.max"), used=7, refused=2),
         shm=ShmUse(64 * MIB, MIB),
     )
     told = report.container(reading)
     assert (told.memory.limited, told.memory.limit_bytes, told.memory.used_bytes) == (False, None, 5)
     assert (told.cpu.limited, told.cpu.limit_cores, told.cpu.throttled_seconds) == (True, 1.5, None)
     assert (told.pids.limited, told.pids.limit, told.pids.used) == (True, 100, 7)
-    assert told.shm == ContainerShmStatus(64 * MIB, MIB, None)
+    assert (told.memory.shmem_bytes, told.memory.oom_group, told.memory.oom_group_kills) == (3, False, None)
+    assert (told.cpu.periods, told.cpu.throttled_periods, told.cpu.weight, told.cpu.stall_seconds) == (
+        6,
+        2,
+        4,
+        None,
+    )
+    assert told.pids.refused == 2
+    assert told.shm == ContainerShmStatus(64 * MIB, MIB)
+
+
+def test_dev_shm_is_told_with_its_regions_and_its_fullest_moment() -> None:
+    """Use is the latest word, of a look or of the kernel; files that can not be listed are not counted as none."""
+    seen = serving(ON_CPU).shm("clients", size=16 * MIB, inodes_free=7, inodes_total=9000)
+    full = seen.shm_changes(12 * MIB, size=16 * MIB).shm_changes(5 * MIB, size=16 * MIB)
+    told = report.container(full.book.container, full.book.shm).shm
+    assert told == ContainerShmStatus(
+        16 * MIB, 5 * MIB, 0, peak_bytes=12 * MIB, inodes_free=7, regions=2, others=1
+    )
+    blind = seen.shm(size=16 * MIB, files=None)
+    told = report.container(blind.book.container, blind.book.shm).shm
+    assert (told.orphan_bytes, told.regions, told.others) == (None, None, None)
+    assert told.used_bytes == 2 * MIB
+
+
+def test_a_models_shared_memory_is_what_its_stubs_regions_hold_a_dead_ones_too() -> None:
+    """As long as the region is there; an orphan's model has nothing of it."""
+    seen = serving(ON_CPU)
+    assert model(seen).shm_bytes == 2 * MIB
+    assert model(seen.with_stub(stub(100, "m_0_0", shm=None)).scans()).shm_bytes is None
+    second = "triton_python_backend_shm_region_101"
+    dead = seen.shm().exits("m_0_1", signal=9).scans().polls()
+    assert model(dead.shm((second, 5 * MIB))).shm_bytes == 6 * MIB
+    assert model(dead.shm()).shm_bytes == MIB
+    assert model(dead.having(stubs=()).scans().shm()).shm_bytes is None
+    assert model(serving(ensemble("e", "m"))).shm_bytes is None
 
 
 @pytest.mark.parametrize(
@@ -242,3 +284,9 @@ def test_no_limit_is_another_thing_than_an_unknown_one() -> None:
 def test_the_pod_s_class_is_read_from_the_oom_score(oom_score_adj: int | None, qos: str | None) -> None:
     """As the kubelet writes it; 0 is what a process outside Kubernetes has."""
     assert report.container(ContainerReading(at(0), oom_score_adj=oom_score_adj)).qos == qos
+
+
+def test_a_class_that_witnesses_contradict_is_not_told() -> None:
+    """Docker's --oom-score-adj makes no BestEffort pod of a container with a share of the CPUs."""
+    reading = ContainerReading(at(0), oom_score_adj=1000, cpu=CpuUse(weight=100))
+    assert report.container(reading).qos is None

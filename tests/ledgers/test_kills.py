@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from probe.facts.container import ContainerReading, MemoryUse
 from probe.facts.processes import Exit, OomCount, ProcessId
-from probe.ledgers.kills import WAITING_AT_MOST, WINDOW, KillsLedger
+from probe.ledgers.kills import RISES_AT_MOST, WAITING_AT_MOST, WINDOW, Count, KillsLedger
 from tests.worlds import at
 
 PATH = "/sys/fs/cgroup/memory.events"
@@ -30,8 +30,8 @@ def folded(*events: ContainerReading | Exit) -> dict[int, OomCount | None]:
     told: dict[int, OomCount | None] = {}
     for event in events:
         if isinstance(event, Exit):
-            ledger, explained = ledger.with_exit(event)
-            told[event.id.pid] = explained.oom
+            ledger, exits = ledger.with_exit(event)
+            told.update({each.id.pid: each.oom for each in exits})
         else:
             ledger, exits = ledger.with_reading(event)
             told.update({each.id.pid: each.oom for each in exits})
@@ -162,6 +162,7 @@ def test_no_more_exits_are_explained_than_kills_were_counted(events: list[tuple[
     """And none at all where the count never moved; each is told at most once that it was one."""
     ledger, now, count, pid = KillsLedger(), 0.0, 0, 0
     explained: set[int] = set()
+    exits: tuple[Exit, ...] = ()
     for what, value in events:
         now += 0.001
         if what == "kill":
@@ -172,8 +173,7 @@ def test_no_more_exits_are_explained_than_kills_were_counted(events: list[tuple[
         elif what == "exit":
             assert isinstance(value, int)
             pid += 1
-            ledger, told = ledger.with_exit(exit_(pid, now, value))
-            exits: tuple[Exit, ...] = (told,)
+            ledger, exits = ledger.with_exit(exit_(pid, now, value))
         else:
             ledger, exits = ledger.with_reading(reading(now, count))
         if what in ("exit", "look"):
@@ -182,3 +182,118 @@ def test_no_more_exits_are_explained_than_kills_were_counted(events: list[tuple[
                     assert each.id.pid not in explained
                     explained.add(each.id.pid)
     assert len(explained) <= count
+
+
+# A container that is killed as a whole
+
+
+def grouped(seconds: float, kills: int, groups: int | None, group: bool | None = None) -> ContainerReading:  # noqa: FBT001
+    """A look at a container that counts such kills too, or whose ``memory.oom.group`` was read."""
+    memory = MemoryUse(oom_kills=kills, oom_kills_path=PATH, oom_group_kills=groups, oom_group=group)
+    return ContainerReading(at(seconds), memory=memory)
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        (grouped(0, 0, 0), grouped(5.2, 1, 1)),
+        (grouped(0, 0, 0, group=True), grouped(5.2, 1, 0, group=True)),
+        (grouped(0, 0, 0, group=True), grouped(5.2, 1, None)),
+    ],
+)
+def test_a_container_killed_as_a_whole_explains_every_sigkill(
+    before: ContainerReading, after: ContainerReading
+) -> None:
+    """However few of them were counted by then, and although nothing tells any more that the setting was on."""
+    told = folded(before, exit_(1, 5), exit_(2, 5.1), after, exit_(3, 6), exit_(4, 6, 0))
+    assert {pid: oom is not None and oom.whole and oom.rose for pid, oom in told.items()} == {
+        1: True,
+        2: True,
+        3: True,
+        4: False,
+    }
+
+
+@pytest.mark.parametrize(
+    "after", [grouped(5.2, 1, 0, group=False), grouped(5.2, 1, 3), grouped(5.2, 1, None)]
+)
+def test_one_kill_in_a_container_that_dies_singly_explains_one_exit(after: ContainerReading) -> None:
+    """A count of whole kills that was not known before has not risen."""
+    told = folded(grouped(0, 0, None), exit_(1, 5), exit_(2, 5.1), after)
+    assert [oom is not None and (oom.rose, oom.whole) for oom in told.values()] == [
+        (True, False),
+        (False, False),
+    ]
+
+
+# What is kept
+
+
+def test_a_rise_keeps_its_victims_and_the_moment_of_the_first_of_them() -> None:
+    """A look alone does not tell when it happened; the kernel's word does, or an exit."""
+    ledger, _ = KillsLedger().with_reading(reading(0, 0))
+    ledger, _ = ledger.with_reading(reading(5, 2))
+    assert ledger.rises[0].event_at is None
+    ledger, _ = ledger.with_exit(exit_(1, 6))
+    ledger, _ = ledger.with_exit(exit_(2, 5.5))
+    assert ledger.rises[0].event_at == at(5.5)
+    assert (ledger.rises[0].kills, ledger.rises[0].unclaimed) == (2, 0)
+    told, _ = ledger.with_count(Count(at(7), PATH, 3), told=True)
+    assert told.rises[1].event_at == at(7)
+
+
+def test_an_exit_that_turns_out_to_be_another_end_gives_its_kill_back() -> None:
+    """A scan found it gone, and the kernel tells later that it ended by itself."""
+    ledger, _ = KillsLedger().with_reading(reading(0, 0))
+    ledger, _ = ledger.with_reading(reading(5, 2))
+    for pid in (1, 2):
+        ledger, (told,) = ledger.with_exit(exit_(pid, 5.1, None))
+        assert told.oom_killed
+    again, (told,) = ledger.with_exit(exit_(1, 5.3, None))
+    assert told.oom_killed
+    assert {each.id.pid for each in again.rises[0].victims} == {1, 2}
+    ledger, _ = ledger.with_exit(exit_(1, 5.3, 0))
+    assert [each.id.pid for each in ledger.rises[0].victims] == [2]
+    waiting, _ = KillsLedger().with_exit(exit_(3, 6, None))
+    waiting, _ = waiting.with_exit(exit_(4, 6.1))
+    waiting, _ = waiting.with_exit(exit_(3, 6.2, 0))
+    assert [each.id.pid for each in waiting.waiting] == [4]
+
+
+def test_who_is_known_to_be_killed_comes_before_who_ended_nobody_knows_how() -> None:
+    """An auto-complete stub that was reaped before anybody saw its status ends beside the victim."""
+    told = folded(reading(0, 0), exit_(1, 5, None), exit_(2, 5.2), reading(5.3, 1))
+    assert {pid: oom is not None and oom.rose for pid, oom in told.items()} == {1: False, 2: True}
+
+
+def test_who_is_known_to_be_killed_takes_the_kill_from_who_is_not() -> None:
+    """A scan missed both, and the kernel tells later how one of them ended; the kill is still one."""
+    told = folded(reading(0, 0), reading(5, 1), exit_(1, 5.1, None), exit_(2, 5.1, None), exit_(2, 5.2))
+    assert {pid: oom is not None and oom.rose for pid, oom in told.items()} == {1: False, 2: True}
+    waited = folded(reading(0, 0), exit_(1, 5, None), exit_(2, 5, None), reading(5.1, 1), exit_(2, 5.2))
+    assert {pid: oom is not None and oom.rose for pid, oom in waited.items()} == {1: False, 2: True}
+    both = folded(reading(0, 0), reading(5, 1), exit_(1, 5.1), exit_(2, 5.2))
+    assert {pid: oom is not None and oom.rose for pid, oom in both.items()} == {1: True, 2: False}
+
+
+def test_rises_outlive_their_container_and_their_epoch_and_explain_nothing_there() -> None:
+    """They are what there is to tell; a count that fell is another container's."""
+    ledger, _ = KillsLedger().with_reading(reading(0, 0))
+    ledger, _ = ledger.with_reading(reading(5, 1))
+    reset, _ = ledger.with_reading(reading(5.1, 0))
+    for over in (reset, ledger.forgotten()):
+        assert [each.over for each in over.rises] == [True]
+        after, (told,) = over.with_exit(exit_(1, 5.2))
+        assert told.oom is None
+        assert len(after.rises) == 1
+    assert ledger.forgotten().last is None
+    assert not ledger.forgotten().with_reading(reading(6, 4))[0].rises[1:]
+
+
+def test_rises_are_bounded() -> None:
+    """The last are kept."""
+    ledger = KillsLedger()
+    for kills in range(RISES_AT_MOST + 20):
+        ledger, _ = ledger.with_reading(reading(kills, kills))
+    assert len(ledger.rises) == RISES_AT_MOST
+    assert ledger.rises[-1].after.kills == RISES_AT_MOST + 19

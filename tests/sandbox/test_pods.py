@@ -13,7 +13,7 @@ from probe.facts.processes import ProcessState
 from probe.sandbox.errors import SandboxError
 from probe.sandbox.pods import BarePod, Pod
 from probe.sandbox.processes import read_process
-from testbed.tools import until
+from testbed.tools import PATIENCE, until
 
 OpenPod = Callable[[int], Pod]
 
@@ -23,7 +23,7 @@ def said(pod: BarePod, *command: str) -> str:
     program = pod.popen(command, stdout=subprocess.PIPE)
     assert program.process.stdout is not None
     text = program.process.stdout.read().decode()
-    program.wait(10)
+    program.wait(PATIENCE)
     return text
 
 
@@ -58,7 +58,7 @@ def test_shared_memory_is_the_pods_own_and_as_large_as_asked(open_pod: OpenPod) 
 
 def test_orphans_in_a_pod_are_reaped(pod: Pod) -> None:
     """A process whose parent is gone leaves no zombie when it ends."""
-    pod.popen(["sh", "-c", "sleep 0.1 & exit"]).wait(10)
+    pod.popen(["sh", "-c", "sleep 0.1 & exit"]).wait(PATIENCE)
     until(lambda: [each.inside_pid for each in pod.processes()] == [1])
 
 
@@ -103,17 +103,19 @@ def test_signals_reach_the_program_and_its_end_is_told(pod: Pod) -> None:
     """A signal goes to the program rather than to what entered the pod for it."""
     program = pod.popen(["sleep", "100"])
     program.send_signal(signal.SIGUSR1)
-    assert program.wait(10) == -signal.SIGUSR1
-    assert pod.popen(["sh", "-c", "exit 7"]).wait(10) == 7
+    assert program.wait(PATIENCE) == -signal.SIGUSR1
+    assert pod.popen(["sh", "-c", "exit 7"]).wait(PATIENCE) == 7
 
 
 def test_a_program_that_was_stopped_goes_on(pod: Pod) -> None:
     """SIGSTOP and SIGCONT work, and the end is still told."""
-    program = pod.popen(["sleep", "0.3"])
+    program = pod.popen(["cat"], stdin=subprocess.PIPE)
     program.send_signal(signal.SIGSTOP)
     until(lambda: (program.look() or pytest.fail("gone")).state is ProcessState.STOPPED)
     program.send_signal(signal.SIGCONT)
-    assert program.wait(10) == 0
+    assert program.process.stdin is not None
+    program.process.stdin.close()
+    assert program.wait(PATIENCE) == 0
 
 
 def test_a_program_that_ignores_sigterm_is_killed(pod: Pod) -> None:

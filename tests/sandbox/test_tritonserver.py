@@ -17,8 +17,9 @@ from probe.sandbox.pods import BarePod, Pod
 from probe.sandbox.repositories import Repository
 from probe.sandbox.tritonserver import TritonServer
 from probe.sandbox.wheel import TritonInstallation
+from testbed.crashes import lives
 from testbed.cuda import cuda_double
-from testbed.tools import until
+from testbed.tools import PATIENCE, until
 
 OpenPod = Callable[[int], Pod]
 StartTriton = Callable[..., TritonServer]
@@ -154,24 +155,17 @@ def test_a_driver_that_is_too_old_looks_like_no_gpu_at_all(
 def test_too_little_shared_memory_fails_the_load_with_its_own_text(
     triton_installation: TritonInstallation, repository: Repository, open_pod: OpenPod
 ) -> None:
-    """Two instances in 1.5 MiB of ``/dev/shm``: the second one does not fit.
-
-    About once in a hundred such loads 2.51 takes the failed model apart with a SIGSEGV of its own, after it
-    has written the reason; it is then started again, as a container would be.
-    """
+    """Two instances in 1.5 MiB of ``/dev/shm``: the second one does not fit."""
     repository.add_echo(instances=2, kind="KIND_CPU")
-    for life in range(3):
-        log = repository.path.parent / f"log-{life}"
-        server = TritonServer(open_pod(3 << 19), triton_installation, repository.path, log=log)
-        try:
-            reason = entry(server.wait_live(), "echo")["reason"]
-            break
-        except SandboxError:
-            if server.program.poll() != -signal.SIGSEGV:
-                raise
-            reason = server.complaints()
-    assert "Unable to initialize shared memory key" in reason
-    assert "No space left on device" in reason
+    started: list[TritonServer] = []
+
+    for life in lives(started):
+        with life:
+            log = repository.path.parent / f"log-{len(started)}"
+            started.append(TritonServer(open_pod(3 << 19), triton_installation, repository.path, log=log))
+            reason = entry(started[-1].wait_live(), "echo")["reason"]
+            assert "Unable to initialize shared memory key" in reason
+            assert "No space left on device" in reason
 
 
 def test_a_server_that_ends_while_it_is_waited_for_is_an_error_with_its_last_words(
@@ -185,12 +179,14 @@ def test_a_server_that_ends_while_it_is_waited_for_is_an_error_with_its_last_wor
 
 def test_ports_stay_closed_while_the_first_models_load(triton: StartTriton, repository: Repository) -> None:
     """Waiting longer than the deadline says for what, and the server is still there to be waited for."""
-    repository.add_slow_initialize("slow", 3.0)
+    loaded = repository.path.parent / "loaded"
+    repository.add_waiting_initialize("slow", loaded)
     server = triton(live=False)
     with pytest.raises(SandboxError, match=r"is not live after 0\.5 s"):
         server.wait_live(0.5)
     with pytest.raises(ConnectionRefusedError):
         server.client.server_live()
+    loaded.touch()
     server.wait_ready()
 
 
@@ -200,14 +196,14 @@ def test_stubs_of_a_killed_server_go_away_by_themselves(triton: StartTriton, rep
     server = triton().wait_ready()
     assert len(server.stubs()) == 2
     server.kill()
-    assert server.program.wait(10) == -signal.SIGKILL
+    assert server.program.wait(PATIENCE) == -signal.SIGKILL
     until(lambda: server.stubs() == ())
 
 
 def test_a_server_can_be_started_again_on_its_ports(triton: StartTriton, repository: Repository) -> None:
     """What a restarted container looks like: another process at the same addresses, a clean end before."""
     server = triton().wait_ready()
-    assert server.stop() == 0
+    assert server.stop(PATIENCE) == 0
     again = triton(ports=server.ports).wait_ready()
     assert again.grpc == server.grpc
     assert again.outer_pid != server.outer_pid
@@ -223,7 +219,7 @@ def test_a_triton_runs_without_isolation_too(
         server = TritonServer(pod, triton_installation, repository.path, log=log).wait_ready()
         (stub,) = server.stubs()
         assert stub.inside_pid == stub.pid
-        assert server.stop() == 0
+        assert server.stop(PATIENCE) == 0
 
 
 def test_a_program_in_the_pod_sees_the_server_by_its_inside_pid(shared_triton: TritonServer) -> None:

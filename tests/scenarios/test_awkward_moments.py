@@ -8,8 +8,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable
-
-from psutil import Process
+from pathlib import Path
 
 from probe.facts.gates import Gate
 from probe.sandbox.client import TritonError
@@ -20,6 +19,18 @@ from tests.scenarios.conftest import StartDaemon
 
 StartTriton = Callable[..., TritonServer]
 
+NEVER_ENDS = """
+import pathlib
+import time
+
+
+class TritonPythonModel:
+    def execute(self, requests):
+        pathlib.Path({begun!r}).touch()
+        time.sleep(1e9)
+"""
+"""Executes for ever, and leaves a file that says so."""
+
 
 def codes_over(probe: Daemon, path: str, seconds: float) -> set[int]:
     """Every code that the path answered within this time."""
@@ -29,11 +40,6 @@ def codes_over(probe: Daemon, path: str, seconds: float) -> set[int]:
         seen.add(probe.ask(path).code)
         time.sleep(0.02)
     return seen
-
-
-def wake_ups(pid: int) -> int:
-    """Voluntary switches of a process: they rise when it wakes up for a request."""
-    return Process(pid).num_ctx_switches().voluntary
 
 
 def test_beside_a_triton_that_hangs_from_the_start_nothing_is_ever_called_ready(
@@ -50,7 +56,7 @@ def test_beside_a_triton_that_hangs_from_the_start_nothing_is_ever_called_ready(
     assert codes_over(probe, "/startupz", 8.0) == {CLOSED}
     ready.join()
     assert found == {CLOSED}
-    assert probe.finding("TritonHung") is not None
+    probe.wait_finding("TritonHung")
     server.kill(signal.SIGCONT)
     probe.wait_code("/readyz", OPEN)
     probe.wait_code("/startupz", OPEN)
@@ -78,25 +84,24 @@ def test_a_stub_that_died_before_the_daemon_came_is_missing_and_stays_missing(
 
 
 def test_a_triton_that_drains_after_sigterm_gets_no_traffic(
-    triton: StartTriton, repository: Repository, daemon: StartDaemon
+    triton: StartTriton, repository: Repository, daemon: StartDaemon, tmp_path: Path
 ) -> None:
     """It closes HTTP at once and serves gRPC until its last request ends: TritonDown, and no restart of it."""
-    repository.add_hang(seconds=12.0, kind="KIND_CPU")
-    server = triton().wait_ready()
+    begun = tmp_path / "begun"
+    repository.add_python("busy", kind="KIND_CPU", source=NEVER_ENDS.format(begun=str(begun)))
+    server = triton(arguments=("--exit-timeout-secs=300",)).wait_ready()
     probe = daemon(server)
     probe.wait_code("/readyz", OPEN)
 
     def last_request() -> None:
         with contextlib.suppress(TritonError, OSError):
-            server.client.infer("hang", (1.0,), seconds=30.0)
+            server.client.infer("busy", (1.0,), seconds=200.0)
 
     request = threading.Thread(target=last_request)
     request.start()
-    stub = server.stubs("hang")[0]
-    idle = wake_ups(stub.pid)
-    probe.wait_until("the request to reach the stub", lambda: wake_ups(stub.pid) > idle or None)
+    probe.wait_until("the request to reach the stub", begun.exists)
     server.kill(signal.SIGTERM)
-    draining = probe.wait_finding("TritonDown", seconds=8.0)
+    draining = probe.wait_finding("TritonDown")
     assert server.program.poll() is None
     # Which of the two comes first is Triton's: gRPC says "exiting", or HTTP alone refuses.
     assert "exiting" in draining.message or "shutting down" in draining.message

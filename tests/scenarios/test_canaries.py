@@ -115,7 +115,11 @@ def test_models_that_work_pass_and_their_traffic_stays_theirs(
     assert model(probe, "off").canary is None
     assert model(probe, "nobody").canary is None
     assert probe.finding("CanaryFailed") is None
-    assert server.client.statistics("echo")["inference_stats"]["success"]["count"] >= 4, "Triton counted them"
+    # Triton counts after it has answered: two canaries of its own, and twice in the ensemble's.
+    probe.wait_until(
+        "Triton to count them",
+        lambda: server.client.statistics("echo")["inference_stats"]["success"]["count"] >= 4,
+    )
     # Two of the samples are Triton's own, which warmed the models up before the probe came.
     figures = {
         each.name: (each.traffic.success_total, each.traffic.failure_total) for each in probe.status().models
@@ -209,13 +213,13 @@ def test_a_model_that_hangs_without_any_traffic_closes_ready_and_a_reload_opens_
         settings=(
             "interval: 1s\n"
             "canary:\n"
-            "  stuck: {inputs: {INPUT: [1.0]}, idle: 1s, deadline: 1500ms}\n"
+            "  stuck: {inputs: {INPUT: [1.0]}, idle: 1s, deadline: 3s}\n"
             "  other: {inputs: {INPUT: [1.0]}, idle: 1s}\n"
         ),
     )
     probe.wait_code("/readyz", OPEN)
     closed = probe.wait_code("/readyz", CLOSED)
-    assert "CanaryFailed stuck/1: A canary inference was not answered: no answer within 1.5 s" in closed.body
+    assert "CanaryFailed stuck/1: A canary inference was not answered: no answer within 3 s" in closed.body
     assert server.client.server_ready()
     finding = probe.finding("CanaryFailed", "stuck")
     assert finding is not None
@@ -224,7 +228,7 @@ def test_a_model_that_hangs_without_any_traffic_closes_ready_and_a_reload_opens_
     assert "canary.stuck.deadline" in finding.remedy
     took = probe.status().probe.sources["triton"].duration_seconds
     assert took is not None
-    assert took < 1.0, "a canary that is out delays no poll"
+    assert took < 2.5, "a canary that is out delays no poll"
     assert canary(probe, "other").ok
 
     repository.add_echo("stuck", kind="KIND_CPU")
@@ -244,18 +248,16 @@ def test_under_traffic_no_canary_is_sent(
 
     def ask() -> None:
         nonlocal asked
-        while not ended.wait(0.3):
+        while not ended.wait(0.1):
             server.client.infer("echo", (1.0,))
             asked += 1
 
     traffic = threading.Thread(target=ask)
     traffic.start()
     try:
-        probe = daemon(server, settings="interval: 1s\ncanary: {echo: {inputs: {INPUT: [1.0]}, idle: 2s}}\n")
+        probe = daemon(server, settings="interval: 1s\ncanary: {echo: {inputs: {INPUT: [1.0]}, idle: 4s}}\n")
         begun = time.monotonic()
-        probe.wait_until(
-            "traffic for three times as long as it must be idle", lambda: time.monotonic() > begun + 6
-        )
+        probe.wait_until("traffic for twice as long as it must be idle", lambda: time.monotonic() > begun + 8)
         assert sent(probe, "echo") == 0
         assert model(probe, "echo").canary is None
     finally:

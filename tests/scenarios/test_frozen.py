@@ -58,7 +58,7 @@ def test_a_frozen_tritonserver_is_hung_and_the_cgroup_is_named(
     """Its kernel still accepts connections for it; thawed it answers."""
     repository.add_echo(kind="KIND_CPU")
     server = triton().wait_ready()
-    probe = daemon(server, settings="interval: 1s\ntriton: {timeout: 500ms}\n")
+    probe = daemon(server, settings="interval: 1s\ntriton: {timeout: 1500ms}\n")
     probe.wait_code("/readyz", OPEN)
     cgroup.take(server.outer_pid)
     cgroup.freeze()

@@ -65,6 +65,7 @@ def scene(
     scene = Scene(nvml, server, tuple(pid for pid in pids if pid is not None))
     probe = daemon(server, environment=nvml.environment)
     probe.wait_until("evidence", lambda: probe.status().evidence.mode is EvidenceMode.FULL)
+    probe.wait_until("the wait for Xids", lambda: nvml.awaited)
     probe.wait_code("/readyz", OPEN)
     return scene, probe
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -85,6 +86,14 @@ def asked(server: TritonServer, name: str) -> Iterator[None]:
     thread.join()
 
 
+def preferred(server: TritonServer) -> None:
+    """Let tritonserver have the CPU that it wants, where we may: this is about what it does with it."""
+    with suppress(PermissionError):
+        os.setpriority(os.PRIO_PGRP, os.getpgid(server.outer_pid), -20)
+    with suppress(OSError):  # a kernel that shares its time by sessions
+        Path(f"/proc/{server.outer_pid}/autogroup").write_text("-20")
+
+
 def watched(probe: Daemon) -> None:
     """Wait until the lists have proven themselves."""
     probe.wait_until("the evidence", lambda: probe.status().evidence.mode is EvidenceMode.FULL or None)
@@ -95,7 +104,7 @@ def test_memory_that_came_with_a_load_speaks_for_that_model_alone(
 ) -> None:
     """The one that was there before stays unknown: tritonserver's bare context proves nothing of it."""
     repository.add_model("before", backend="onnxruntime", kind="KIND_GPU")
-    repository.add_model("loaded", backend="onnxruntime", kind="KIND_GPU", parameters={"load_ms": "1500"})
+    repository.add_model("loaded", backend="onnxruntime", kind="KIND_GPU", parameters={"load_ms": "6000"})
     server = started("before")
     nvml = Nvml(tmp_path, server)
     nvml.shows(300)
@@ -141,12 +150,11 @@ def test_a_gpu_that_is_busy_while_one_model_executes_speaks_for_it(
         return model(probe, "waits").placement.verdict is Verdict.GPU or None
 
     with asked(server, "waits"):
-        probe.wait_until("the verdict", found, 30, pause=0.4)
+        probe.wait_until("the verdict", found, pause=0.4)
     assert any("busy" in each for each in model(probe, "waits").placement.why)
     assert model(probe, "idle").placement.verdict is Verdict.UNKNOWN
 
 
-@pytest.mark.timeout(120)
 def test_a_session_that_computes_on_the_cpu_is_found_by_what_tritonserver_exerts(
     started: Start, repository: Repository, daemon: StartDaemon, tmp_path: Path
 ) -> None:
@@ -157,7 +165,8 @@ def test_a_session_that_computes_on_the_cpu_is_found_by_what_tritonserver_exerts
     nvml.shows(800)
     probe = daemon(server, environment=nvml.double.environment)
     watched(probe)
+    preferred(server)
     with asked(server, "fell_back"):
-        found = probe.wait_finding("GpuNotUsed", "fell_back", 60)
+        found = probe.wait_finding("GpuNotUsed", "fell_back")
     assert "computes on the CPU" in found.message
     assert model(probe, "fell_back").placement.verdict is Verdict.CPU

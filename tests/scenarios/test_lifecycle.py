@@ -18,10 +18,12 @@ StartTriton = Callable[..., TritonServer]
 
 
 def test_every_state_of_a_tritons_life_is_named_rightly(
-    triton: StartTriton, repository: Repository, daemon: StartDaemon, ports: Ports
+    triton: StartTriton, repository: Repository, daemon: StartDaemon, ports: Ports, tmp_path: Path
 ) -> None:
     """Before, starting, up, stopped, continued, killed, started again: one epoch a process."""
-    repository.add_echo(instances=2, kind="KIND_CPU").add_slow_initialize("slow", 2.0, kind="KIND_CPU")
+    loaded = tmp_path / "loaded"
+    repository.add_echo(instances=2, kind="KIND_CPU")
+    repository.add_waiting_initialize("slow", loaded, kind="KIND_CPU")
     probe = daemon(ports)
     before = probe.wait_code("/readyz", CLOSED)
     assert "Initializing" in before.body or "TritonStarting" in before.body
@@ -35,8 +37,9 @@ def test_every_state_of_a_tritons_life_is_named_rightly(
     assert starting is not None
     assert "has not opened" in starting.message
     assert probe.ask("/startupz").code == CLOSED
+    loaded.touch()
     probe.wait_code("/readyz", OPEN)
-    assert probe.ask("/startupz").code == OPEN
+    probe.wait_code("/startupz", OPEN)
     assert probe.status().triton.epoch == 1
 
     server.kill(signal.SIGSTOP)
@@ -50,7 +53,7 @@ def test_every_state_of_a_tritons_life_is_named_rightly(
     assert probe.status().triton.epoch == 1
 
     server.kill(signal.SIGKILL)
-    down = probe.wait_code("/readyz", CLOSED, seconds=3)
+    down = probe.wait_code("/readyz", CLOSED)
     assert "[-]TritonDown server:" in down.body
     assert "signal 9" in down.body
     assert probe.ask("/livez").code == OPEN
@@ -90,11 +93,16 @@ def test_required_models_that_are_missing_or_unloaded_close_ready(
     repository.add_echo(kind="KIND_CPU").add_echo("second", kind="KIND_CPU").add_echo("idle", kind="KIND_CPU")
     server = triton(control_mode="explicit", load_models=("echo", "second")).wait_ready()
     probe = daemon(server, settings="interval: 1s\nmodels: {required: [echo, second, idle, ghost]}\n")
+
+    def not_ready(model: str) -> str:
+        found = probe.finding("ModelNotReady", model)
+        return found.message if found is not None else ""
+
     missing = probe.wait_finding("ModelMissing")
     assert missing.subject.model == "ghost"
-    assert "never loaded" in probe.wait_finding("ModelNotReady", "idle").message
+    probe.wait_until("the idle one", lambda: "never loaded" in not_ready("idle"))
     server.client.unload("second")
-    assert "unload" in probe.wait_finding("ModelNotReady", "second").message
+    probe.wait_until("the unload", lambda: "unload" in not_ready("second"))
     server.client.load("second")
     server.client.load("idle")
     probe.wait_clear("ModelNotReady")

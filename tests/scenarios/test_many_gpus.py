@@ -59,7 +59,12 @@ def seen(deployed: Deployed, tmp_path_factory: pytest.TempPathFactory) -> Seen:
     double.set(gpus=deployed.gpus)
     with beside(deployed.server, folder, EIGHT, double.environment) as daemon:
         settled(daemon, Sight.WHOLE, LOADED)
-        return Seen(daemon.status(), daemon.ask("/metrics").body)
+        status = well(daemon)
+        metrics = daemon.wait_until(
+            "the same in the metrics",
+            lambda: page if 'evidence_info{mode="full"}' in (page := daemon.ask("/metrics").body) else None,
+        )
+        return Seen(status, metrics)
 
 
 def model(status: Status, name: str) -> ModelStatus:

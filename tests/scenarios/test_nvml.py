@@ -38,8 +38,8 @@ def test_an_nvml_that_never_answered_makes_placement_unknown_and_nothing_slow(
     for path in ("/livez", "/readyz", "/startupz", "/healthz", "/status", "/metrics", "/events", "/"):
         began = time.monotonic()
         assert probe.ask(path).code == OPEN
-        # Generous: the figure is the bench's business; waiting for a source would take seconds.
-        assert time.monotonic() - began < 1.0
+        # Generous: the figure is the bench's business; whoever waited for NVML would wait 5 s.
+        assert time.monotonic() - began < 4.0
     events = probe.ask("/events").body
     assert "GpuNotUsed" not in events
     assert "CpuFallback" not in events

@@ -59,7 +59,7 @@ def test_a_model_meant_for_a_gpu_on_a_machine_without_one_is_a_fallback(
         ],
         stdout=subprocess.PIPE,
     )
-    output = doctor.process.communicate(timeout=30)[0].decode()
+    output = doctor.process.communicate(timeout=120)[0].decode()
     doctor.close()
     assert doctor.process.returncode == 2
     assert "instance_group [ { count: 1 kind: KIND_GPU } ]" in output
@@ -97,7 +97,8 @@ def test_gpu_memory_of_a_models_stubs_is_its_proof_and_absence_after_use_its_dis
     ]
 
     assert model(probe, "idle").placement.verdict is Verdict.UNKNOWN
-    assert probe.wait_finding("PlacementUnknown").subject.model == "idle"
+    probe.wait_finding("PlacementUnknown", "idle")
+    probe.wait_clear("PlacementUnknown", "resident")
     assert probe.wait_code("/readyz", OPEN)
 
     server.client.infer("idle", (1.0,))

@@ -258,7 +258,7 @@ def test_a_blocked_control_thread_is_told_from_a_hung_server(
     script.models.append(ScriptedModel("m", backend="onnxruntime"))
     where = (scripted_triton.grpc, scripted_triton.http, scripted_triton.metrics)
     ports: Ports = tuple(int(each.rsplit(":", 1)[1]) for each in where)  # type: ignore[assignment]
-    probe = daemon(ports, settings="interval: 250ms\ntriton: {timeout: 200ms}\n")
+    probe = daemon(ports, settings="interval: 250ms\ntriton: {timeout: 1s}\n")
     probe.wait_code("/readyz", OPEN)
     script.hang("ServerLive")
     blocked = probe.wait_finding("ControlPlaneBlocked")

@@ -28,7 +28,7 @@ def test_livez_fails_twice_and_then_answers_200_with_the_reason(
         probe.wait_code("/readyz", OPEN)
         assert probe.ask("/livez").code == OPEN
         os.kill(server.stubs("echo")[0].pid, signal.SIGKILL)
-        assert "[-]StubDead echo/1" in probe.wait_code("/livez", CLOSED, pause=0.005, seconds=5).body
+        assert "[-]StubDead echo/1" in probe.wait_code("/livez", CLOSED, pause=0.005).body
         server.kill()
         server.program.wait(10)
         # A restarted container begins with an open live gate.

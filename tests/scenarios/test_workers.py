@@ -77,7 +77,7 @@ def test_a_killed_engine_closes_ready_at_once_and_a_reload_opens_it(
     known(probe, 1)
     (victim,) = engines(pod)
     os.kill(victim.pid, signal.SIGKILL)
-    closed = probe.wait_code("/readyz", CLOSED, pause=0.002, seconds=3)
+    closed = probe.wait_code("/readyz", CLOSED, pause=0.002)
     assert server.client.model_ready("echo")
 
     assert "[-]WorkerDead echo/1 echo_0_0: Its worker VLLM::EngineCore" in closed.body
@@ -86,7 +86,7 @@ def test_a_killed_engine_closes_ready_at_once_and_a_reload_opens_it(
     assert dead.evidence["pid"] == victim.inside_pid
     assert dead.evidence["signal"] == signal.SIGKILL
     assert dead.pending == (Gate.LIVE,)
-    assert delay(probe, "WorkerDead") < 0.5
+    assert delay(probe, "WorkerDead") < 2.0, "a poll would have taken up to five"
     assert probe.ask("/livez").code == OPEN
     assert "StubDead" not in reasons(probe)
 
@@ -98,7 +98,7 @@ def test_a_killed_engine_closes_ready_at_once_and_a_reload_opens_it(
     known(probe, 1)
     (second,) = engines(pod)
     os.kill(second.pid, signal.SIGKILL)
-    again = probe.wait_finding("WorkerDead", seconds=3)
+    again = probe.wait_finding("WorkerDead")
     assert again.evidence["pid"] == second.inside_pid
 
 
@@ -117,7 +117,7 @@ def test_unloading_reloading_and_shrinking_a_model_with_workers_says_nothing(
 
     def load(instances: int) -> None:
         server.client.load("echo")
-        probe.wait_until("the old stubs to end", lambda: len(server.stubs("echo")) == instances, 30)
+        probe.wait_until("the old stubs to end", lambda: len(server.stubs("echo")) == instances)
 
     config = repository.path / "echo" / "config.pbtxt"
     before: set[int] = set()
@@ -155,7 +155,7 @@ def test_a_forked_or_started_child_that_is_killed_is_told_and_one_that_ends_is_n
     probe.wait_until("the children to settle", lambda: probe.status().probe.uptime_seconds > began + 5)
     first, _ = sorted(each.pid for each in pod.processes() if each.parent == stub.pid)
     os.kill(first, signal.SIGTERM)
-    dead = probe.wait_finding("WorkerDead", seconds=3)
+    dead = probe.wait_finding("WorkerDead")
     assert dead.evidence["kind"] == "child"
     assert dead.evidence["cause"] == "killed by SIGTERM"
     assert dead.evidence["workers_alive"] == 1

@@ -11,6 +11,7 @@ import psutil
 
 from probe.facts.nvml import Gpu, NvmlReading, NvmlState, Xid
 from probe.sources.nvml.source import NvmlSource
+from testbed.tools import PATIENCE
 
 
 async def only(source: NvmlSource) -> Gpu:
@@ -22,7 +23,7 @@ async def only(source: NvmlSource) -> Gpu:
 
 
 async def look_until(
-    source: NvmlSource, wanted: Callable[[NvmlReading], bool], seconds: float = 20.0
+    source: NvmlSource, wanted: Callable[[NvmlReading], bool], seconds: float = PATIENCE
 ) -> NvmlReading:
     """Look until a reading is as wanted; fails with the last one when time is up."""
     ends = time.monotonic() + seconds
@@ -37,7 +38,7 @@ async def look_until_told(source: NvmlSource) -> NvmlReading:
     return await look_until(source, lambda reading: reading.xids_told is True)
 
 
-async def until(condition: Callable[[], object], seconds: float = 20.0) -> None:
+async def until(condition: Callable[[], object], seconds: float = PATIENCE) -> None:
     """Let the loop turn until it holds; fails where it does not in time."""
     ends = time.monotonic() + seconds
     while not condition():
@@ -47,12 +48,15 @@ async def until(condition: Callable[[], object], seconds: float = 20.0) -> None:
 
 def helpers() -> list[int]:
     """Tell the pids of this process's living NVML helpers."""
-    return [
-        each.pid
-        for each in psutil.Process().children()
-        if each.status() != psutil.STATUS_ZOMBIE
-        and any("probe.sources.nvml" in one for one in each.cmdline())
-    ]
+    return [each.pid for each in psutil.Process().children() if _helps(each)]
+
+
+def _helps(child: psutil.Process) -> bool:
+    try:
+        alive = child.status() != psutil.STATUS_ZOMBIE
+        return alive and any("probe.sources.nvml" in one for one in child.cmdline())
+    except psutil.NoSuchProcess:  # it ended between two questions
+        return False
 
 
 def helper_after(lines: str) -> list[str]:

@@ -16,6 +16,7 @@ from probe.sandbox.tritonserver import TritonServer
 from probe.sandbox.wheel import TritonInstallation
 from probe.settings import TritonSettings
 from probe.sources.triton.source import TritonSource
+from testbed.tools import PATIENCE
 from tests.worlds import key
 
 PASSED, ERROR, TIMEOUT, WRONG, UNSENDABLE = CanaryOutcome
@@ -56,7 +57,7 @@ class TritonPythonModel:
                 failed = pb_utils.TritonError("this stream broke")
                 sender.send(pb_utils.InferenceResponse(output_tensors=[], error=failed))
             if values[0] == 3:
-                time.sleep(3)
+                time.sleep(4)
             sender.send(flags=pb_utils.TRITONSERVER_RESPONSE_COMPLETE_FINAL)
 """
 
@@ -91,7 +92,7 @@ def server(
     (
         repository.add_echo(kind="KIND_CPU")
         .add_raise("raises", kind="KIND_CPU")
-        .add_echo("slow", kind="KIND_CPU", parameters={"execute_seconds": "1.0"})
+        .add_echo("slow", kind="KIND_CPU", parameters={"execute_seconds": "2.0"})
         .add_python("stream", kind="KIND_CPU", source=STREAM, more=decoupled)
         .add_echo("numbered", kind="KIND_CPU", max_batch_size=1, more=SEQUENCE.format(kind="TYPE_INT32"))
         .add_echo("named", kind="KIND_CPU", max_batch_size=1, more=SEQUENCE.format(kind="TYPE_STRING"))
@@ -107,14 +108,15 @@ def server(
 @pytest.fixture
 async def source(server: TritonServer) -> AsyncIterator[TritonSource]:
     """A source for it."""
-    opened = TritonSource(TritonSettings(grpc=server.grpc, http=server.http, metrics=server.metrics))
+    settings = TritonSettings(grpc=server.grpc, http=server.http, metrics=server.metrics, timeout=20.0)
+    opened = TritonSource(settings)
     yield opened
     await opened.close()
 
 
 def order(name: str, *origins: CanaryOrigin, **more: Any) -> CanaryOrder:  # noqa: ANN401
     """A canary with one value above 0."""
-    told = {"inputs": {"INPUT": [1.0]}, "deadline": 10.0, **more}
+    told = {"inputs": {"INPUT": [1.0]}, "deadline": 30.0, **more}
     return CanaryOrder(key(name), origins or (CanaryOrigin.INPUTS,), **told)
 
 
@@ -174,8 +176,8 @@ async def test_a_stream_is_read_to_its_end(source: TritonSource) -> None:
         ERROR,
         "this stream broke",
     )
-    late = await source.canary(order("stream", inputs={"INPUT": [3.0]}, deadline=0.5))
-    assert ended(late) == (TIMEOUT, "3 responses and no end within 0.5 s")
+    late = await source.canary(order("stream", inputs={"INPUT": [3.0]}, deadline=1.5))
+    assert ended(late) == (TIMEOUT, "3 responses and no end within 1.5 s")
 
 
 async def test_an_ensemble_over_a_stream_is_one(source: TritonSource) -> None:
@@ -194,7 +196,7 @@ async def counts(source: TritonSource) -> Counts:
 
 async def moved(source: TritonSource, before: Counts, wanted: Counts) -> Counts:
     """What was counted since, once it is what is wanted (Triton may count a moment after it answered)."""
-    deadline = time.monotonic() + 5
+    deadline = time.monotonic() + PATIENCE
     while True:
         now = await counts(source)
         found = {
@@ -223,5 +225,5 @@ async def test_triton_counts_a_canary_as_the_ledger_supposes(
     """Whoever discounts must know what is counted: here it is, also of one that nobody waits for any more."""
     await moved(source, await counts(source), {})
     before = await counts(source)
-    assert ended(await source.canary(order(name, deadline=0.3 if name == "slow" else 10.0)))[0] is outcome
+    assert ended(await source.canary(order(name, deadline=1.0 if name == "slow" else 30.0)))[0] is outcome
     assert await moved(source, before, wanted) == wanted

@@ -16,11 +16,14 @@ from probe.sources.triton.protos import messages
 from probe.sources.triton.source import TritonSource
 from testbed.scripted.script import Group, ScriptedModel
 from testbed.scripted.server import STREAM, ScriptedTriton
+from testbed.tools import PATIENCE
 from tests.worlds import key
 
 PASSED, ERROR, TIMEOUT, WRONG, UNSENDABLE = CanaryOutcome
-DEADLINE = 0.5
-SLACK = 1.5
+PATIENT = 25.0
+"""The deadline of canaries that are answered."""
+DEADLINE = 2.0
+"""Of those that are not."""
 
 Open = Callable[..., TritonSource]
 TENSOR = (("INPUT", "TYPE_FP32", (-1,)),)
@@ -37,7 +40,7 @@ async def source(scripted_triton: ScriptedTriton) -> AsyncIterator[Open]:
             "grpc": scripted_triton.grpc,
             "http": scripted_triton.http,
             "metrics": "",
-            "timeout": 0.3,
+            "timeout": 20.0,
             **settings,
         }
         opened.append(TritonSource(TritonSettings(**told)))
@@ -54,15 +57,15 @@ async def source(scripted_triton: ScriptedTriton) -> AsyncIterator[Open]:
 
 def order(name: str = "m", *origins: CanaryOrigin, **more: Any) -> CanaryOrder:  # noqa: ANN401
     """A canary with one value."""
-    told = {"inputs": {"INPUT": [1.5]}, "deadline": DEADLINE, **more}
+    told = {"inputs": {"INPUT": [1.5]}, "deadline": PATIENT, **more}
     return CanaryOrder(key(name), origins or (CanaryOrigin.INPUTS,), **told)
 
 
 async def until(condition: Callable[[], object]) -> None:
     """Wait for what happens on the server's threads."""
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + PATIENCE
     while not condition():
-        assert time.monotonic() < deadline, "not within 10 s"
+        assert time.monotonic() < deadline, f"not within {PATIENCE} s"
         await asyncio.sleep(0.02)
 
 
@@ -84,7 +87,9 @@ async def test_an_answer_that_is_whole_passes(source: Open, scripted_triton: Scr
     assert ended(result) == (PASSED, "")
     assert script.calls == {"ModelConfig": 1, "ModelInfer": 1}
     (seconds,) = [each for call, each in script.deadlines if call == "ModelInfer"]
-    assert seconds == pytest.approx(DEADLINE, abs=0.3)
+    # What is left of it when the call has come in; on its way gRPC rounds it up.
+    assert seconds is not None
+    assert 20.0 < seconds < PATIENT + 1.0
 
 
 async def test_a_stream_is_read_to_its_final_response(source: Open) -> None:
@@ -97,8 +102,8 @@ async def test_a_stream_is_read_to_its_final_response(source: Open) -> None:
 @pytest.mark.parametrize(
     ("name", "call", "says"),
     [
-        ("m", "ModelInfer", "no answer within 0.5 s"),
-        ("d", STREAM, "1 responses and no end within 0.5 s"),
+        ("m", "ModelInfer", "no answer within 2 s"),
+        ("d", STREAM, "1 responses and no end within 2 s"),
     ],
 )
 async def test_an_answer_that_never_comes_times_out_and_nothing_is_left(
@@ -108,14 +113,14 @@ async def test_an_answer_that_never_comes_times_out_and_nothing_is_left(
     scripted_triton.script.hang(call)
     watched = source()
     begun = time.monotonic()
-    out = asyncio.ensure_future(watched.canary(order(name)))
-    await asyncio.sleep(0.1)
+    out = asyncio.ensure_future(watched.canary(order(name, deadline=DEADLINE)))
+    await came_in(scripted_triton, call)
     polled = await watched.poll()
     assert polled.live is True
     assert not out.done(), "the poll did not wait for the canary"
     result = await out
     assert ended(result) == (TIMEOUT, says)
-    assert DEADLINE - 0.05 <= time.monotonic() - begun < DEADLINE + SLACK
+    assert time.monotonic() - begun < PATIENT, "without a deadline, never"
     assert result is not None
     assert result.seconds >= DEADLINE - 0.05
     await until(lambda: scripted_triton.script.out == 0)
@@ -229,10 +234,10 @@ async def test_what_the_configuration_call_says_is_no_word_of_the_model(
 ) -> None:
     """Silence teaches nothing; a refusal is told, and nothing is sent."""
     script = scripted_triton.script
-    watched = source()
     script.hang("ModelConfig")
-    assert await watched.canary(order()) is None
+    assert await source(timeout=0.3).canary(order()) is None
     script.recover()
+    watched = source()
     script.restricted["model-config"] = ("key", "value")
     outcome, detail = ended(await watched.canary(order()))
     assert outcome is UNSENDABLE
@@ -250,12 +255,12 @@ async def test_a_triton_that_is_away_teaches_nothing(source: Open, scripted_trit
     scripted_triton.stop()
     assert await watched.canary(order()) is None
     scripted_triton.start()
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + PATIENCE
     while not (await watched.poll()).live:
         assert time.monotonic() < deadline
         await asyncio.sleep(0.1)
     scripted_triton.script.hang("ModelInfer")
-    out = asyncio.ensure_future(watched.canary(order(deadline=10.0)))
+    out = asyncio.ensure_future(watched.canary(order(deadline=60.0)))
     await came_in(scripted_triton, "ModelInfer")
     await asyncio.to_thread(scripted_triton.stop)
     assert await out is None
@@ -274,13 +279,13 @@ async def test_a_channel_closed_under_a_canary_ends_it_and_not_its_task(
     scripted_triton.script.hang("ModelInfer", STREAM)
     for name, call in (("m", "ModelInfer"), ("d", STREAM)):
         watched = source()
-        out = asyncio.ensure_future(watched.canary(order(name, deadline=10.0)))
+        out = asyncio.ensure_future(watched.canary(order(name, deadline=60.0)))
         await came_in(scripted_triton, call)
         await watched.close()
         assert await out is None
     watched = source()
     calls = scripted_triton.script.calls["ModelInfer"]
-    out = asyncio.ensure_future(watched.canary(order(deadline=10.0)))
+    out = asyncio.ensure_future(watched.canary(order(deadline=60.0)))
     await until(lambda: scripted_triton.script.calls["ModelInfer"] > calls)
     out.cancel()
     with pytest.raises(asyncio.CancelledError):

@@ -40,5 +40,5 @@ def test_every_number_of_the_kernel_is_read_as_it_is(number: int, end: bytes) ->
     """Numbers up to 64 bits come back unchanged, alone or behind their name."""
     text = b"%d" % number
     assert files.whole(text + end) == number
-    assert files.signed(b"-" + text + end) == -number
+    assert files.signed(b"-" + text + end) == (-number if number <= 1 << 63 else None)
     assert files.entry(b"other 1\nname_longer 2\nname " + text + end, b"name") == number

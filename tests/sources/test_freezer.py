@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import subprocess
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -18,6 +17,7 @@ from probe.sources.processes.freezer import LOOKS_AT_ONCE, Freezer
 from probe.sources.processes.procfs import Procfs, Stat
 from testbed.freezers import FreezableCgroup, freezable_cgroup
 from testbed.tools import until
+from tests.sources.costs import in_reads
 
 V1, V2 = 1, 2
 
@@ -276,7 +276,7 @@ def test_a_cgroup_is_seen_on_when_the_process_through_which_it_was_seen_is_gone(
     assert set(freezer.held([stat(8)])) == {8}
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow], max_examples=60)
 @given(cgroup=st.binary(max_size=60), mounts=st.binary(max_size=120), told=st.binary(max_size=40))
 def test_no_content_of_any_file_raises(tree: Tree, cgroup: bytes, mounts: bytes, told: bytes) -> None:
     """Garbage is nothing that is known."""
@@ -289,13 +289,8 @@ def test_no_content_of_any_file_raises(tree: Tree, cgroup: bytes, mounts: bytes,
 
 @pytest.mark.skipif(not Path("/proc/self/cgroup").exists(), reason="a kernel without cgroups")
 def test_a_look_at_a_thousand_processes_costs_little() -> None:
-    """Below 3 ms a scan, as every two seconds has one: this process stands for a thousand."""
+    """About 115 reads of a small file, as every two seconds has one: this process stands for a thousand."""
     many = [stat(os.getpid(), start=number) for number in range(1000)]
     freezer = Freezer(Procfs())
     freezer.held(many)
-    costs = []
-    for _ in range(20):
-        began = time.process_time()
-        freezer.held(many)
-        costs.append(time.process_time() - began)
-    assert sorted(costs)[10] < 0.003
+    assert in_reads(lambda: freezer.held(many)) < 400

@@ -19,7 +19,7 @@ REASONS, OLD_REASONS = "nvmlDeviceGetCurrentClocksEventReasons", "nvmlDeviceGetC
 @pytest.fixture
 async def source() -> AsyncIterator[NvmlSource]:
     """Lend a source that waits patiently."""
-    source = NvmlSource(deadline=20)
+    source = NvmlSource(deadline=60)
     yield source
     await source.close()
 
@@ -113,7 +113,7 @@ async def test_memory_errors_are_asked_for_seldom_and_after_an_xid_at_once(
 async def test_memory_errors_are_asked_for_again_after_a_while(double: NvmlDouble) -> None:
     """The answer grows old."""
     shorter = "from probe.sources.nvml import gpu\ngpu.SLOW_SECONDS = 0.0"
-    source = NvmlSource(deadline=20, command=helper_after(shorter))
+    source = NvmlSource(deadline=60, command=helper_after(shorter))
     double.set(gpus=[GpuState(uuid="GPU-1", ecc=(1, 2))])
     assert (await only(source)).ecc_uncorrected == 1
     double.set(gpus=[GpuState(uuid="GPU-1", ecc=(3, 4))])
@@ -124,7 +124,7 @@ async def test_memory_errors_are_asked_for_again_after_a_while(double: NvmlDoubl
 async def test_a_question_that_a_gpu_does_not_know_is_asked_again_after_a_while(double: NvmlDouble) -> None:
     """A feature may be switched on: it is not asked for at each look, and not forgotten for good."""
     shorter = "from probe.sources.nvml import gpu, questions\ngpu.SLOW_SECONDS = 0.0\nquestions.ABSENT_SECONDS = 0.0"
-    source = NvmlSource(deadline=20, command=helper_after(shorter))
+    source = NvmlSource(deadline=60, command=helper_after(shorter))
     double.set(gpus=[GpuState(uuid="GPU-1", returns={ECC: 3})])
     assert (await only(source)).ecc_uncorrected is None
     double.set(gpus=[GpuState(uuid="GPU-1", ecc=(3, 4))])

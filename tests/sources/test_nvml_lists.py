@@ -22,7 +22,7 @@ OldDriver = Callable[[int], NvmlDouble]
 @pytest.fixture
 async def source() -> AsyncIterator[NvmlSource]:
     """Lend a source that waits patiently."""
-    source = NvmlSource(deadline=20)
+    source = NvmlSource(deadline=60)
     yield source
     await source.close()
 
@@ -132,7 +132,7 @@ from probe.sources.nvml import lists
 real, ahead = time.time, [3600.0]
 lists.time = type("Clock", (), {"time": staticmethod(lambda: real() + (ahead.pop() if ahead else 0.0))})
 """
-    source = NvmlSource(deadline=20, command=helper_after(lines))
+    source = NvmlSource(deadline=60, command=helper_after(lines))
     double.set(gpus=[GpuState(uuid="GPU-1")])
     assert (await only(source)).busy == ()
     double.set(gpus=[GpuState(uuid="GPU-1", samples=[SampleState(11, 40)])])
@@ -237,7 +237,7 @@ async def test_an_older_binding_costs_what_it_can_not_ask_and_no_more(
 ) -> None:
     """A function that the binding lacks is a question that is not answered; the look goes on."""
     lines = f"import pynvml\nfor n in dir(pynvml):\n if any(o in n for o in {since}): delattr(pynvml, n)"
-    source = NvmlSource(deadline=20, command=helper_after(lines))
+    source = NvmlSource(deadline=60, command=helper_after(lines))
     double.set(gpus=[GpuState(uuid="GPU-1", processes=PROCESSES, clocks=4)])
     gpu = await only(source)
     assert (gpu.uuid, gpu.memory_used_bytes, gpu.error) == ("GPU-1", 0, None)
@@ -255,7 +255,7 @@ def mismatch(handle):
     raise pynvml.NVMLLibraryMismatchError("Unversioned function called and the pyNVML version does not match")
 pynvml.nvmlDeviceGetComputeRunningProcesses_v3 = mismatch
 """
-    source = NvmlSource(deadline=20, command=helper_after(lines))
+    source = NvmlSource(deadline=60, command=helper_after(lines))
     double.set(gpus=[GpuState(uuid="GPU-1", processes=PROCESSES)])
     assert (await only(source)).processes == TOLD
     await source.close()

@@ -19,7 +19,8 @@ from probe.facts.nvml import NvmlState
 from probe.sources.nvml.process import LONGEST_LINE
 from probe.sources.nvml.source import NvmlSource
 from testbed.nvml.double import EVERY, FOREVER, GpuState, NvmlDouble
-from tests.sources.nvml_looks import helpers, look_until
+from testbed.tools import PATIENCE
+from tests.sources.nvml_looks import helpers, look_until, until
 
 GPU = GpuState(uuid="GPU-1")
 
@@ -32,8 +33,17 @@ def one_gpu(double: NvmlDouble) -> None:
 
 @pytest.fixture
 async def source(double: NvmlDouble) -> AsyncIterator[NvmlSource]:
+    """Lend a source that waits patiently, whose helper is up."""
+    source = NvmlSource(deadline=60)
+    await look_until(source, lambda reading: reading.state is NvmlState.OK)
+    yield source
+    await source.close()
+
+
+@pytest.fixture
+async def hasty(double: NvmlDouble) -> AsyncIterator[NvmlSource]:
     """Lend a source with a deadline that tests can wait for."""
-    source = NvmlSource(deadline=0.5)
+    source = NvmlSource(deadline=1.0)
     # The first helper may need longer than the deadline to come up on a busy machine.
     await look_until(source, lambda reading: reading.state is NvmlState.OK)
     yield source
@@ -63,23 +73,23 @@ async def test_the_helper_starts_from_any_folder(
     (tmp_path / "pynvml.py").write_text("raise SystemExit(7)")
     (tmp_path / "json.py").write_text("raise SystemExit(7)")
     monkeypatch.chdir(tmp_path)
-    source = NvmlSource(deadline=20)
+    source = NvmlSource(deadline=60)
     assert (await source.look()).state is NvmlState.OK
     await source.close()
 
 
-async def test_a_hang_is_told_within_the_deadline_and_heals(source: NvmlSource, double: NvmlDouble) -> None:
+async def test_a_hang_is_told_within_the_deadline_and_heals(hasty: NvmlSource, double: NvmlDouble) -> None:
     """While every call hangs, looks say HUNG with a growing age; then the same helper goes on."""
-    pid = source.pid
-    double.set(gpus=[GPU], hang={EVERY: 60})
+    source, pid = hasty, hasty.pid
+    double.set(gpus=[GPU], hang={EVERY: FOREVER})
     began = time.monotonic()
     first = await source.look()
     assert first.state is NvmlState.HUNG
-    assert 0.4 < time.monotonic() - began < 2.0
-    assert first.outstanding_seconds >= 0.5
-    began = time.monotonic()
+    assert time.monotonic() - began > 0.9
+    assert first.outstanding_seconds >= 1.0
+    begun = source._number
     second = await source.look()
-    assert time.monotonic() - began < 0.1
+    assert source._number == begun, "the helper was asked once more"
     assert second.state is NvmlState.HUNG
     assert second.outstanding_seconds > first.outstanding_seconds
     assert helpers() == [pid]
@@ -91,7 +101,7 @@ async def test_a_hang_is_told_within_the_deadline_and_heals(source: NvmlSource, 
 
 async def test_an_answer_that_takes_its_time_tells_when_it_was_asked_for(double: NvmlDouble) -> None:
     """What happened while the driver was at it may be in no list of it."""
-    source = NvmlSource(deadline=20)
+    source = NvmlSource(deadline=60)
     await source.look()
     double.set(gpus=[GPU], hang={"nvmlDeviceGetCount_v2": 0.3})
     before = time.monotonic()
@@ -104,9 +114,10 @@ async def test_an_answer_that_takes_its_time_tells_when_it_was_asked_for(double:
 async def test_a_look_between_is_not_multiplied(source: NvmlSource, double: NvmlDouble) -> None:
     """Looks that overlap share one request and one answer."""
     double.set(gpus=[GPU], hang={"nvmlDeviceGetCount_v2": 0.1})
+    before = source._number
     readings = await asyncio.gather(*(source.look() for _ in range(10)))
     assert {each.state for each in readings} == {NvmlState.OK}
-    assert source._number <= 3  # one for the fixture's look (or two), one for all ten
+    assert source._number == before + 1
 
 
 async def test_an_abandoned_helper_is_replaced_once_it_is_gone(double: NvmlDouble) -> None:
@@ -140,24 +151,22 @@ async def test_a_helper_that_can_not_die_is_never_multiplied(
     assert kills == [1]
     assert helpers() == [process.pid]
     monkeypatch.undo()
-    began = time.monotonic()
     process._killed = False
     await source.close()
-    assert time.monotonic() - began < 0.5
-    assert helpers() == []
+    await until(lambda: helpers() == [])
 
 
 async def test_a_killed_helper_comes_back_after_a_pause(source: NvmlSource) -> None:
     """Its death is an ERROR that names the signal; a second later another answers."""
     pid = source.pid
     assert pid is not None
+    killed = time.monotonic()
     os.kill(pid, signal.SIGKILL)
     reading = await look_until(source, lambda reading: reading.state is NvmlState.ERROR)
-    died = time.monotonic()
     assert "signal 9" in reading.detail
     assert helpers() == []
     await look_until(source, lambda reading: reading.state is NvmlState.OK)
-    assert time.monotonic() - died > 0.7
+    assert time.monotonic() - killed > 0.9
     assert source.pid != pid
 
 
@@ -165,7 +174,7 @@ async def test_a_helper_found_dead_by_the_next_question_is_told_with_its_signal(
     """The question comes before the loop has read the end of the pipe: it is the same end."""
     assert source.pid is not None
     os.kill(source.pid, signal.SIGKILL)
-    deadline = time.monotonic() + 10.0
+    deadline = time.monotonic() + PATIENCE
     while b") Z " not in Path(f"/proc/{source.pid}/stat").read_bytes():  # noqa: ASYNC240  (the loop must not turn)
         assert time.monotonic() < deadline
     reading = await source.look()
@@ -213,21 +222,21 @@ SCRIPTS = {
 async def test_garbage_is_an_error_and_costs_the_helper_its_life(script: str) -> None:
     """A helper that answers anything but an answer is ended, whatever it would have done next."""
     tail = "; sys.stdout.flush(); time.sleep(60)"
-    source = NvmlSource(deadline=20, command=[sys.executable, "-c", f"import sys, time; {script}{tail}"])
+    source = NvmlSource(deadline=60, command=[sys.executable, "-c", f"import sys, time; {script}{tail}"])
     reading = await source.look()
     assert reading.state is NvmlState.ERROR
     assert reading.detail
     assert reading.gpus == ()
     process = source._process
     assert process is not None
-    assert await process.wait_gone(5)
+    assert await process.wait_gone(PATIENCE)
     await source.close()
 
 
 async def test_a_line_that_nobody_asked_for_is_an_error(tmp_path: Path) -> None:
     """A chatty helper is not trusted: the next look says so."""
     script = "import time; print('{\"id\": 0}', flush=True); time.sleep(60)"
-    source = NvmlSource(deadline=20, command=[sys.executable, "-c", script])
+    source = NvmlSource(deadline=60, command=[sys.executable, "-c", script])
     reading = await source.look()
     assert reading.state is NvmlState.ERROR
     assert "not asked" in reading.detail
@@ -235,15 +244,15 @@ async def test_a_line_that_nobody_asked_for_is_an_error(tmp_path: Path) -> None:
 
 
 async def test_close_is_quick_while_nvml_hangs(source: NvmlSource, double: NvmlDouble) -> None:
-    """Half a second at most, no process left, and a look that still waits gets its answer."""
+    """It waits for nobody: no process is left, and a look that still waits gets its answer."""
     double.set(gpus=[GPU], hang={EVERY: FOREVER})
     waiting = asyncio.create_task(source.look())
     await asyncio.sleep(0)  # the look sends its request
     began = time.monotonic()
     await source.close()
-    assert time.monotonic() - began < 0.5
+    assert time.monotonic() - began < 30, "the look had 60 s"
     assert (await waiting).state is NvmlState.ERROR
-    assert helpers() == []
+    await until(lambda: helpers() == [])
     assert (await source.look()).state is NvmlState.ERROR
     assert helpers() == []
 
@@ -269,7 +278,7 @@ async def test_the_helper_ignores_ctrl_c(source: NvmlSource) -> None:
 
 async def told(lines: asyncio.StreamReader, state: bytes) -> int:
     """Read until the daemon tells that state; returns its helper's pid."""
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(PATIENCE):
         while not (line := await lines.readline()).startswith(state):
             assert line
     return int(line.split()[1])
@@ -306,7 +315,7 @@ async def test_the_helper_dies_with_its_daemon_even_inside_a_hung_call(double: N
     helper = psutil.Process(pid)
     daemon.kill()
     await daemon.wait()
-    ends = time.monotonic() + 5
+    ends = time.monotonic() + PATIENCE
     while helper.is_running() and helper.status() != psutil.STATUS_ZOMBIE:
         assert time.monotonic() < ends
         await asyncio.sleep(0.02)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import threading
 from pathlib import Path
 
 import pytest
@@ -84,6 +85,26 @@ def test_our_own_stat_line_is_read() -> None:
     assert told.state is ProcessState.RUNNING
     assert told.rss_bytes > 2**20
     assert told.exit_status == 0
+
+
+def test_threads_are_counted_as_a_limit_on_processes_counts_them() -> None:
+    """The first one too; a figure that no kernel can tell is none."""
+    done = threading.Event()
+    waiting = [threading.Thread(target=done.wait) for _ in range(3)]
+    for each in waiting:
+        each.start()
+    line = Path("/proc/self/stat").read_bytes()
+    done.set()
+    for each in waiting:
+        each.join()
+    told = parse_stat(line)
+    assert told is not None
+    assert told.threads is not None
+    assert 4 <= told.threads < 1000
+    for nonsense in (b"0", b"-1", b"9" * 30):
+        told = parse_stat(b"1 (a) S " + b"1 " * 16 + nonsense + b" 1" * 40)
+        assert told is not None
+        assert told.threads is None
 
 
 REAL = {

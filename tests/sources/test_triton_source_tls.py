@@ -20,6 +20,7 @@ from probe.settings import TritonSettings
 from probe.settings.schema import TlsSettings
 from probe.sources.triton.source import TritonSource
 from testbed.scripted.raw import RawListener
+from testbed.tools import PATIENCE
 from tests.certificates import Certificates
 
 
@@ -70,7 +71,7 @@ async def look() -> AsyncIterator[Look]:
 
     async def once(server: TritonServer, tls: TlsSettings | None = None) -> TritonReading:
         settings = TritonSettings(
-            grpc=server.grpc, http=server.http, metrics=server.metrics, tls=tls or TlsSettings()
+            grpc=server.grpc, http=server.http, metrics=server.metrics, tls=tls or TlsSettings(), timeout=20.0
         )
         source = TritonSource(settings)
         try:
@@ -153,13 +154,17 @@ async def test_renewed_certificate_files_are_read_without_a_restart(
     server, trusted = secure("--grpc-use-ssl"), tmp_path / "trusted.pem"
     shutil.copy(certificates.path("stranger.pem"), trusted)
     settings = TritonSettings(
-        grpc=server.grpc, http=server.http, metrics=server.metrics, tls=TlsSettings(ca=str(trusted))
+        grpc=server.grpc,
+        http=server.http,
+        metrics=server.metrics,
+        tls=TlsSettings(ca=str(trusted)),
+        timeout=20.0,
     )
     source = TritonSource(settings)
     try:
         assert failed_live(await source.poll()).failure is Failure.TLS
         shutil.copy(certificates.path("ca.pem"), trusted)
-        deadline = time.monotonic() + 5
+        deadline = time.monotonic() + PATIENCE
         while not (await source.poll()).live:
             assert time.monotonic() < deadline
             await asyncio.sleep(0.05)

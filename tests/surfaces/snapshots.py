@@ -114,6 +114,7 @@ def model(name: str = "resnet", version: str = "1", *, success: int | None = 12)
             for index in range(2)
         ),
         traffic=TrafficStatus(success, 1, 2.5, 0.004),
+        shm_bytes=2 << 20,
     )
 
 
@@ -187,8 +188,17 @@ def _everything() -> Snapshot:
         2,
         "Burstable",
         memory,
-        ContainerCpuStatus(limited=True, limit_cores=2.5, used_seconds=100.5, throttled_seconds=1.5),
-        ContainerPidsStatus(limited=True, limit=4096, used=63),
+        ContainerCpuStatus(
+            limited=True,
+            limit_cores=2.5,
+            used_seconds=100.5,
+            throttled_seconds=1.5,
+            periods=900,
+            throttled_periods=45,
+            weight=79,
+            stall_seconds=3.5,
+        ),
+        ContainerPidsStatus(limited=True, limit=4096, used=63, refused=2),
         ContainerShmStatus(64 << 20, 2 << 20, 0),
     )
     durations = Histogram.empty((0.005, 0.05, 1.0)).observed(0.004).observed(0.06).observed(7.5)
@@ -280,7 +290,7 @@ class Served:
     board: Board
     server: HttpServer
 
-    def connection(self, timeout: float = 5.0) -> http.client.HTTPConnection:
+    def connection(self, timeout: float = 60.0) -> http.client.HTTPConnection:
         """A connection to the server, not yet made."""
         return http.client.HTTPConnection(*self.server.address[:2], timeout=timeout)
 

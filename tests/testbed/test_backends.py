@@ -14,7 +14,9 @@ from probe.sandbox.repositories import Repository
 from probe.sandbox.tritonserver import TritonServer
 from probe.sandbox.wheel import TritonInstallation
 from testbed.backends.double import ENGINE, add_vllm, with_backends
+from testbed.crashes import lives
 from testbed.cuda import cuda_double
+from testbed.tools import until
 
 MIB = 1 << 20
 NAMES = ("onnxruntime", "tensorrt", "pytorch", "openvino", "tensorrtllm")
@@ -43,15 +45,21 @@ def opened(
         repository.add_model("waits", backend="pytorch", kind="KIND_CPU", parameters={"wait_ms": "300"})
         add_vllm(repository, "vllm", engines=2)
         pods.append(Pod.open())
-        return TritonServer(
-            pods[-1],
-            with_backends(triton_installation, folder),
-            repository.path,
-            log=folder / "triton.log",
-            control_mode="explicit",
-            load_models=("*",),
-            environment=cuda_double(gpus),
-        ).wait_live()
+        started: list[TritonServer] = []
+        for life in lives(started):
+            with life:
+                server = TritonServer(
+                    pods[-1],
+                    with_backends(triton_installation, folder),
+                    repository.path,
+                    log=folder / f"triton-{len(started)}.log",
+                    control_mode="explicit",
+                    load_models=("*",),
+                    environment=cuda_double(gpus),
+                )
+                started.append(server)
+                server.wait_live()
+        return started[-1]
 
     def get(gpus: int) -> TritonServer:
         if gpus not in servers:
@@ -111,9 +119,11 @@ def test_every_model_answers_what_it_was_asked_and_is_counted(opened: Opened, mo
     client = opened(2).client
     before = client.statistics(model)
     assert client.infer(model, (1.5, -2.0)) == [1.5, -2.0]
+    # Triton counts after it has answered.
+    until(lambda: client.statistics(model)["last_inference"] > before["last_inference"])
+    until(lambda: client.statistics(model)["execution_count"] > before["execution_count"])
     after = client.statistics(model)
     assert after["execution_count"] - before["execution_count"] == 1
-    assert after["last_inference"] > before["last_inference"]
 
 
 def test_reported_memory_is_in_the_statistics_by_device(opened: Opened) -> None:
@@ -124,7 +134,7 @@ def test_reported_memory_is_in_the_statistics_by_device(opened: Opened) -> None:
 
 
 def test_a_request_computes_or_waits_as_the_model_says(opened: Opened) -> None:
-    """Both take 300 ms by Triton's count; only one takes CPU time of tritonserver."""
+    """Both take at least 300 ms by Triton's count; only one takes CPU time of tritonserver."""
     server = opened(0)
 
     def used(model: str) -> float:
@@ -133,8 +143,13 @@ def test_a_request_computes_or_waits_as_the_model_says(opened: Opened) -> None:
         return cpu_seconds(server.outer_pid) - before
 
     assert used("computes") - used("waits") >= 0.2
-    for model in ("computes", "waits"):
-        assert server.client.statistics(model)["inference_stats"]["compute_infer"]["ns"] >= 300e6
+
+    def counted(model: str) -> float:
+        told = server.client.statistics(model)["inference_stats"]["compute_infer"]["ns"]
+        return float(told)
+
+    # Triton counts after it has answered.
+    until(lambda: counted("computes") >= 300e6 and counted("waits") >= 300e6)
 
 
 def test_a_python_based_backend_has_its_folder_and_its_engines(opened: Opened) -> None:

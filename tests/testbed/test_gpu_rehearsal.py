@@ -39,6 +39,7 @@ def rehearsed(folder: Path, name: str) -> subprocess.CompletedProcess[str]:
     )
 
 
+@pytest.mark.timeout(600)
 @pytest.mark.parametrize("name", ["test_process_lists.py", "test_answers.py", "test_placements.py"])
 def test_every_test_of_the_suite_runs_where_doubles_stand_for_the_driver(
     pods_work: None, triton_installation: TritonInstallation, tmp_path: Path, name: str

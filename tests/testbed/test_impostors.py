@@ -10,13 +10,15 @@ import pytest
 
 from probe.facts.processes import ProcessReading, ProcessState, StubArguments
 from probe.sandbox.pods import Pod
+from probe.sandbox.ports import free_ports
 from probe.sources.processes.arguments import parse_stub_arguments
 from probe.sources.processes.source import ProcessSource
 from testbed.impostors.lines import command_line
 from testbed.impostors.server import ImpostorServer
 from testbed.tools import until
 
-PORT = 28_601
+(PORT,) = free_ports(1)
+"""Not any port: a look from outside sees the servers of other test runs too."""
 OPTIONS = (f"--grpc-port={PORT}", "--model-control-mode=explicit")
 MODEL = "/models/m/1/model.py"
 MIB = 1 << 20

@@ -17,13 +17,13 @@ from probe.sources.triton.protos import SERVICE, messages
 from testbed.scripted.raw import RawListener
 from testbed.scripted.script import EVERY_CALL, Group, ScriptedModel
 from testbed.scripted.server import ScriptedTriton
-from testbed.tools import until
+from testbed.tools import PATIENCE, until
 
 Answer = Any
 StartTriton = Callable[..., TritonServer]
 
 
-def ask(address: str, call: str, *, seconds: float = 5.0, key: str = "", **fields: Any) -> Answer:  # noqa: ANN401  (fields of any message)
+def ask(address: str, call: str, *, seconds: float = PATIENCE, key: str = "", **fields: Any) -> Answer:  # noqa: ANN401  (fields of any message)
     """One gRPC call: its message, or its status code and text."""
     with grpc.insecure_channel(address) as channel:
         method = channel.unary_unary(
@@ -39,7 +39,7 @@ def ask(address: str, call: str, *, seconds: float = 5.0, key: str = "", **field
             return ended.code(), ended.details()
 
 
-def http_status(address: str, path: str, *, seconds: float = 5.0, **headers: str) -> int:
+def http_status(address: str, path: str, *, seconds: float = PATIENCE, **headers: str) -> int:
     """The status of one HTTP request."""
     connection = http.client.HTTPConnection(address, timeout=seconds)
     try:
@@ -147,12 +147,9 @@ def test_calls_that_hang_end_with_the_callers_patience_or_with_recovery(
     waiting = threading.Thread(target=lambda: answers.append(ask(scripted_triton.grpc, "ServerLive")))
     calls = script.calls["ServerLive"]
     waiting.start()
-    deadline = time.monotonic() + 5
-    while script.calls["ServerLive"] == calls:
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
+    until(lambda: script.calls["ServerLive"] != calls)
     script.recover()
-    waiting.join(5)
+    waiting.join(PATIENCE)
     assert answers[0].live
 
 
@@ -184,7 +181,7 @@ def test_one_call_can_fail_be_late_or_make_no_sense_while_others_answer(
 def test_a_protocol_can_be_refused_alone_and_comes_back_on_its_port(scripted_triton: ScriptedTriton) -> None:
     """Each port closes and opens for itself; a restart keeps all three."""
     scripted_triton.stop("grpc")
-    assert ask(scripted_triton.grpc, "ServerLive", seconds=1)[0] is grpc.StatusCode.UNAVAILABLE
+    assert ask(scripted_triton.grpc, "ServerLive")[0] is grpc.StatusCode.UNAVAILABLE
     assert http_status(scripted_triton.http, "/v2/health/live") == 200
     scripted_triton.start("grpc")
     scripted_triton.stop("http", "metrics")
@@ -202,12 +199,10 @@ def test_a_restart_drops_the_calls_that_hang(scripted_triton: ScriptedTriton) ->
     answers: list[Answer] = []
     waiting = threading.Thread(target=lambda: answers.append(ask(scripted_triton.grpc, "ServerLive")))
     waiting.start()
-    deadline = time.monotonic() + 5
-    while not scripted_triton.script.calls["ServerLive"]:
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
+    until(lambda: scripted_triton.script.calls["ServerLive"])
     scripted_triton.restart()
-    waiting.join(3)
+    waiting.join(PATIENCE / 2)
+    assert not waiting.is_alive(), "it waits as long as its own patience lasts"
     assert answers[0][0] is grpc.StatusCode.UNAVAILABLE
 
 
@@ -220,7 +215,7 @@ def test_something_that_listens_and_says_nothing_is_no_triton() -> None:
         )
     with RawListener(b"220 welcome\r\n") as chatty:
         host, _, port = chatty.address.partition(":")
-        with socket.create_connection((host, int(port)), timeout=5) as connection:
+        with socket.create_connection((host, int(port)), timeout=PATIENCE) as connection:
             assert connection.recv(100) == b"220 welcome\r\n"
         assert ask(chatty.address, "ServerLive", seconds=0.3)[0] in (
             grpc.StatusCode.DEADLINE_EXCEEDED,
@@ -268,7 +263,7 @@ def listens(address: str) -> bool:
     """Whether somebody accepts a connection there."""
     host, _, port = address.rpartition(":")
     try:
-        socket.create_connection((host, int(port)), timeout=5).close()
+        socket.create_connection((host, int(port)), timeout=PATIENCE).close()
     except ConnectionRefusedError:
         return False
     return True
@@ -280,12 +275,10 @@ def test_restrictions_are_worded_as_the_real_server_words_them(
     """Without the header gRPC says UNAVAILABLE and HTTP 403, with it both answer."""
     restrictions = ("--grpc-restricted-protocol=health:key=value", "--http-restricted-api=health:key=value")
     real = triton(arguments=restrictions, live=False)
-    deadline = time.monotonic() + 20
-    while (refusal := ask(real.grpc, "ServerLive"))[1].find("restricted") < 0:
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
+    until(lambda: "restricted" in ask(real.grpc, "ServerLive")[1])
+    refusal = ask(real.grpc, "ServerLive")
     # HTTP opens a moment after gRPC.
-    until(lambda: listens(real.http), 20.0)
+    until(lambda: listens(real.http))
     scripted_triton.script.restricted = {"health": ("key", "value")}
     assert ask(scripted_triton.grpc, "ServerLive") == refusal
     texts = []

@@ -5,19 +5,22 @@ Files and units: Linux ``admin-guide/cgroup-v2.rst`` and ``admin-guide/cgroup-v1
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
-from probe.facts.container import CpuUse, Limit, MemoryUse, PidsUse
+from probe.facts.container import CpuUse, MemoryUse, PidsUse
 from probe.sources.container.cgroups import Place
-from probe.sources.container.files import Reader, entry, readable, signed, stalled_microseconds, whole
-
-_NO_LIMIT = 1 << 62
-"""Version 1 writes "no limit" as the largest whole number of pages, which depends on the page size."""
+from probe.sources.container.files import Reader, entry, readable, stalled_microseconds, whole
+from probe.sources.container.levels import Levels
 
 _MICROSECONDS = 1e6
 _NANOSECONDS = 1e9
 
-Measure = Callable[[bytes], float | None]
+# By version.  The first says where memory is accounted: every cgroup with the controller has it.
+_USED = {1: b"memory.usage_in_bytes", 2: b"memory.current"}
+_KILLS = {1: b"memory.oom_control", 2: b"memory.events"}
+_PEAK = {1: b"memory.max_usage_in_bytes", 2: b"memory.peak"}
+_OF_ALL = {1: b"total_", 2: b""}  # version 1 counts the cgroups below in entries of their own
+
+_SHARES = (2, 1 << 18)
+_WEIGHTS = (1, 10_000)
 
 
 class Accounts:
@@ -25,142 +28,107 @@ class Accounts:
 
     def __init__(self, root: bytes, reader: Reader) -> None:
         """Read below ``root`` with this reader, which remembers a refusal."""
-        self._root = root
-        self._reader = reader
+        self._files = Levels(root, reader)
 
     def memory(self, place: Place | None) -> MemoryUse:
         """Memory in bytes, stalls in seconds; what can not be read is None."""
         if place is None:
             return MemoryUse()
-        if place.version == 1:
-            home, used = self._nearest(place, b"memory.usage_in_bytes")
-            kills, at = self._kills(home, b"memory.oom_control")
-            return _memory(
-                limit=self._smallest(place, b"memory.limit_in_bytes", self._v1_memory_limit),
-                used=whole(used),
-                inactive=entry(self._take(home, b"memory.stat"), b"total_inactive_file"),
-                peak=whole(self._take(home, b"memory.max_usage_in_bytes")),
-                kills=kills,
-                kills_path=at,
-            )
-        home, used = self._nearest(place, b"memory.current")
-        kills, at = self._kills(home, b"memory.events")
-        return _memory(
-            limit=self._smallest(place, b"memory.max", self._plain_limit),
-            used=whole(used),
-            inactive=entry(self._take(home, b"memory.stat"), b"inactive_file"),
-            peak=whole(self._take(home, b"memory.peak")),
-            kills=kills,
-            kills_path=at,
-            stalled=stalled_microseconds(self._take(home, b"memory.pressure")),
+        home, text = self._files.nearest(place, _USED[place.version])
+        second = home if place.version == 2 else None  # noqa: PLR2004
+        used = whole(text)
+        stat = self._files.take(home, b"memory.stat")
+        inactive = entry(stat, _OF_ALL[place.version] + b"inactive_file")
+        events = self._files.take(home, _KILLS[place.version])
+        kills = entry(events, b"oom_kill")
+        stalled = stalled_microseconds(self._files.take(second, b"memory.pressure"))
+        return MemoryUse(
+            limit=self._files.memory_limit(place),
+            used_bytes=used,
+            working_set_bytes=None if used is None or inactive is None else max(0, used - inactive),
+            peak_bytes=whole(self._files.take(home, _PEAK[place.version])),
+            oom_kills=kills,
+            oom_kills_path="" if home is None or kills is None else readable(_kills_file(home, place)),
+            stall_seconds=_over(stalled, _MICROSECONDS),
+            shmem_bytes=entry(stat, _OF_ALL[place.version] + b"shmem"),
+            oom_group_kills=entry(events, b"oom_group_kill"),
+            oom_group=_switch(self._files.take(second, b"memory.oom.group")),
+            active_file_bytes=entry(stat, _OF_ALL[place.version] + b"active_file"),
         )
 
-    def cpu(self, place: Place | None, used: Place | None) -> CpuUse:
-        """CPU in cores and seconds; ``used`` is where version 1 counts time (``cpuacct``)."""
-        _, stat = self._nearest(place, b"cpu.stat")
+    def kills_file(self, place: Place) -> bytes | None:
+        """The file with the count of OOM kills, as the container calls it, or None where there is none."""
+        home, _ = self._files.nearest(place, _USED[place.version])
+        return None if home is None else _kills_file(home, place)
+
+    def cpu(self, place: Place | None, spending: Place | None) -> CpuUse:
+        """CPU in cores and seconds; ``spending`` is where version 1 counts time (``cpuacct``)."""
         if place is not None and place.version != 1:
-            return CpuUse(
-                limit=self._smallest(place, b"cpu.max", self._v2_cores),
-                used_seconds=_over(entry(stat, b"usage_usec"), _MICROSECONDS),
-                throttled_seconds=_over(entry(stat, b"throttled_usec"), _MICROSECONDS),
-            )
-        _, spent = self._nearest(used, b"cpuacct.usage")
+            return self._second_cpu(place)
+        home, shares = self._cpu_home(place, b"cpu.shares")
+        stat = self._files.take(home, b"cpu.stat")
+        _, spent = self._files.nearest(spending, b"cpuacct.usage")
         return CpuUse(
-            limit=self._smallest(place, b"cpu.cfs_quota_us", self._v1_cores) if place is not None else None,
+            limit=self._files.cpu_limit(place) if place is not None else None,
             used_seconds=_over(whole(spent), _NANOSECONDS),
             throttled_seconds=_over(entry(stat, b"throttled_time"), _NANOSECONDS),
+            periods=entry(stat, b"nr_periods"),
+            throttled_periods=entry(stat, b"nr_throttled"),
+            weight=_weight_of_shares(whole(shares)),
         )
+
+    def _second_cpu(self, place: Place) -> CpuUse:
+        home, weight = self._cpu_home(place, b"cpu.weight")
+        stat = self._files.take(home, b"cpu.stat")
+        stalled = stalled_microseconds(self._files.take(home, b"cpu.pressure"))
+        return CpuUse(
+            limit=self._files.cpu_limit(place),
+            used_seconds=_over(entry(stat, b"usage_usec"), _MICROSECONDS),
+            throttled_seconds=_over(entry(stat, b"throttled_usec"), _MICROSECONDS),
+            periods=entry(stat, b"nr_periods"),
+            throttled_periods=entry(stat, b"nr_throttled"),
+            # 0 is shown while the cgroup is idle (cpu.idle) and has no weight.
+            weight=_within(_WEIGHTS, whole(weight)),
+            stall_seconds=_over(stalled, _MICROSECONDS),
+        )
+
+    def _cpu_home(self, place: Place | None, weight: bytes) -> tuple[bytes | None, bytes | None]:
+        # Version 2 gives every cgroup a cpu.stat; a weight is only where the controller is enabled, and the
+        # periods of a limit are counted there.  The top of a hierarchy has no weight.
+        home, text = self._files.nearest(place, weight)
+        return (home, text) if home is not None else (self._files.nearest(place, b"cpu.stat")[0], None)
 
     def pids(self, place: Place | None) -> PidsUse:
         """Processes and threads; the files are the same in both versions."""
         if place is None:
             return PidsUse()
-        _, used = self._nearest(place, b"pids.current")
-        return PidsUse(limit=self._smallest(place, b"pids.max", self._plain_limit), used=whole(used))
-
-    def _kills(self, directory: bytes | None, name: bytes) -> tuple[int | None, str]:
-        count = entry(self._take(directory, name), b"oom_kill")
-        if directory is None or count is None:
-            return None, ""
-        return count, readable(directory + b"/" + name)
-
-    def _take(self, directory: bytes | None, name: bytes) -> bytes | None:
-        return None if directory is None else self._reader.take(self._root + directory + b"/" + name)
-
-    def _nearest(self, place: Place | None, name: bytes) -> tuple[bytes | None, bytes | None]:
-        # The nearest directory that has the account at all: version 2 enables a controller only down to
-        # some level, and a process may sit below it.
-        for level in place.levels() if place is not None else ():
-            try:
-                return level, self._reader.read(self._root + level + b"/" + name)
-            except FileNotFoundError:
-                continue
-            except OSError:
-                break
-        return None, None
-
-    def _smallest(self, place: Place, name: bytes, measure: Measure) -> Limit | None:
-        found: Limit | None = None
-        sure = True
-        for level in place.levels():
-            path = level + b"/" + name
-            try:
-                value = measure(self._root + path)
-            except FileNotFoundError:
-                continue
-            except (OSError, ValueError):
-                sure = False
-                continue
-            if found is None or (value is not None and (found.value is None or value < found.value)):
-                found = Limit(value, readable(path))
-        # "No limit" is said only where every level was asked: one that did not answer may have one.
-        return found if sure or (found is not None and found.value is not None) else None
-
-    def _plain_limit(self, path: bytes) -> float | None:
-        text = self._reader.read(path).strip()
-        return None if text == b"max" else float(_sure(whole(text)))
-
-    def _v1_memory_limit(self, path: bytes) -> float | None:
-        value = _sure(whole(self._reader.read(path)))
-        return None if value >= _NO_LIMIT else float(value)
-
-    def _v2_cores(self, path: bytes) -> float | None:
-        quota, _, period = self._reader.read(path).strip().partition(b" ")
-        return None if quota == b"max" else _cores(_sure(whole(quota)), _sure(whole(period)))
-
-    def _v1_cores(self, path: bytes) -> float | None:
-        quota = _sure(signed(self._reader.read(path)))
-        if quota < 0:
-            return None
-        period = whole(self._reader.read(path.removesuffix(b"quota_us") + b"period_us"))
-        return _cores(quota, _sure(period))
+        home, used = self._files.nearest(place, b"pids.current")
+        return PidsUse(
+            limit=self._files.pids_limit(place),
+            used=whole(used),
+            refused=entry(self._files.take(home, b"pids.events"), b"max"),
+        )
 
 
-def _memory(
-    *,
-    limit: Limit | None,
-    used: int | None,
-    inactive: int | None,
-    peak: int | None,
-    kills: int | None,
-    kills_path: str,
-    stalled: int | None = None,
-) -> MemoryUse:
-    working_set = None if used is None or inactive is None else max(0, used - inactive)
-    return MemoryUse(limit, used, working_set, peak, kills, _over(stalled, _MICROSECONDS), kills_path)
+def _kills_file(home: bytes, place: Place) -> bytes:
+    return home + b"/" + _KILLS[place.version]
+
+
+def _weight_of_shares(shares: int | None) -> int | None:
+    # As container runtimes did until 2025 (runc 1.3.1, libcontainer, ConvertCPUSharesToCgroupV2Value); since,
+    # they follow a curve through the same ends and (1024, 100).
+    known = _within(_SHARES, shares)
+    return None if known is None else 1 + (known - _SHARES[0]) * 9999 // 262142
+
+
+def _within(bounds: tuple[int, int], value: int | None) -> int | None:
+    return value if value is not None and bounds[0] <= value <= bounds[1] else None
+
+
+def _switch(text: bytes | None) -> bool | None:
+    number = whole(text)
+    return bool(number) if number in (0, 1) else None
 
 
 def _over(value: int | None, divisor: float) -> float | None:
     return None if value is None else value / divisor
-
-
-def _cores(quota: int, period: int) -> float:
-    if period == 0:
-        raise ValueError("a CPU quota over a period of 0 µs")
-    return quota / period
-
-
-def _sure(value: int | None) -> int:
-    if value is None:
-        raise ValueError("expected a number")
-    return value

@@ -5,9 +5,11 @@ from __future__ import annotations
 import os
 
 MOST_BYTES = 64 * 1024
-"""No file that is looked at here is longer on a healthy machine; what is longer is cut off."""
+"""No file that is looked at here is longer on a healthy machine; of one that is, the first whole lines are read."""
 
 _MOST_DIGITS = 20  # those of 2**64: longer is garbage, and costs int() dearly
+_MOST = (1 << 64) - 1
+_LEAST = -1 << 63
 _FLAGS = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY  # a FIFO in the way must not block
 
 
@@ -19,10 +21,9 @@ class Reader:
         self.refused = False
 
     def read(self, path: bytes) -> bytes:
-        """The first 64 KiB of the file; raises OSError as the kernel does."""
+        """The file, or the whole lines of its first 64 KiB; raises OSError as the kernel does."""
         try:
-            # A path with a null byte would be a ValueError, which no caller expects.
-            return _read(path.replace(b"\0", b"?"))
+            return _read(path)
         except PermissionError:
             self.refused = True
             raise
@@ -35,8 +36,14 @@ class Reader:
             return None
 
 
+def opened(path: bytes) -> int:
+    """A descriptor to read the file by, whatever it is; raises OSError as the kernel does."""
+    # A path with a null byte would be a ValueError, which no caller expects.
+    return os.open(path.replace(b"\0", b"?"), _FLAGS)
+
+
 def _read(path: bytes) -> bytes:
-    descriptor = os.open(path, _FLAGS)
+    descriptor = opened(path)
     try:
         text = os.read(descriptor, MOST_BYTES)
         if not text:
@@ -44,35 +51,41 @@ def _read(path: bytes) -> bytes:
         # The files of /proc come in pieces of about a page: only an empty piece is the end.
         while len(text) < MOST_BYTES and (more := os.read(descriptor, MOST_BYTES - len(text))):
             text += more
-        return text
+        # Half a number would pass for a whole one.
+        return text if len(text) < MOST_BYTES else text[: text.rfind(b"\n") + 1]
     finally:
         os.close(descriptor)
 
 
 def whole(text: bytes | None) -> int | None:
-    """The non-negative number that is all of the text, or None."""
+    """The non-negative number of 64 bits that is all of the text, or None."""
     if text is None:
         return None
     text = text.strip()
-    return int(text) if text.isdigit() and len(text) <= _MOST_DIGITS else None
+    number = int(text) if text.isdigit() and len(text) <= _MOST_DIGITS else None
+    return number if number is not None and number <= _MOST else None
 
 
 def signed(text: bytes | None) -> int | None:
-    """As ``whole``, with a minus sign allowed."""
+    """As ``whole``, with a minus sign allowed, down to what 64 bits hold."""
     text = (text or b"").strip()
-    number = whole(text.removeprefix(b"-"))
-    return -number if number is not None and text.startswith(b"-") else number
+    if not text.startswith(b"-"):
+        return whole(text)
+    number = whole(text[1:]) if text[1:2].isdigit() else None  # no white space behind the sign
+    return -number if number is not None and -number >= _LEAST else None
 
 
 def entry(text: bytes | None, name: bytes) -> int | None:
     """The number behind ``name`` in a file of ``name number`` lines (``memory.stat``), or None."""
     if text is None:
         return None
-    text = b"\n" + text
-    start = text.find(b"\n" + name + b" ")
-    if start < 0:
+    before = b"\n" + name + b" "
+    if text.startswith(before[1:]):
+        start = len(before) - 1
+    elif (found := text.find(before)) >= 0:
+        start = found + len(before)
+    else:
         return None
-    start += len(name) + 2
     end = text.find(b"\n", start)
     return whole(text[start : end if end >= 0 else None])
 

@@ -6,15 +6,16 @@ import os
 from pathlib import Path
 
 import msgspec
-import psutil
 
 from probe.facts.container import ContainerReading, ShmUse
 from probe.kits.clocks import now
-from probe.sources.container import cgroups, shm
+from probe.sources.container import cgroups, holders, shm
 from probe.sources.container.accounts import Accounts
-from probe.sources.container.files import Reader, readable, signed
+from probe.sources.container.files import Reader, readable, signed, whole
+from probe.sources.container.owner import owner
 
 _OWN_SHM = Path("/dev/shm")
+_MEMINFO = b"/proc/meminfo"
 
 
 class ContainerSource:
@@ -29,11 +30,12 @@ class ContainerSource:
         self._proc = os.fsencode(proc)
         self._own_shm = own_shm
 
-    def look(self, pid: int | None, suspects: frozenset[str] = frozenset()) -> ContainerReading:  # noqa: ARG002
+    def look(self, pid: int | None, suspects: frozenset[str] = frozenset()) -> ContainerReading:
         """What can be read of the container of this process, at this moment; never raises.
 
-        Blocks for as long as the kernel takes (below a millisecond).  Without a pid, or where the process
-        is gone or moved to another cgroup midway, the reading is empty.
+        Blocks for as long as the kernel takes (below a millisecond).  Of the ``suspects``, files in ``/dev/shm``,
+        it is told whether a process holds them, which takes as long as reading what every process maps.
+        Without a pid, or where the process is gone or moved to another cgroup midway, the reading is empty.
         """
         observed = now()
         if pid is None:
@@ -48,7 +50,7 @@ class ContainerSource:
         mounted = cgroups.mounts(mountinfo or b"")
         accounts = Accounts(base + b"/root", reader)
         memory = cgroups.membership(known, b"memory")
-        use, shm_refused = self._shm(base, mountinfo or b"")
+        use, shm_refused = self._shm(base, mountinfo or b"", suspects)
         reading = ContainerReading(
             observed=observed,
             cgroup=memory.version if memory else None,
@@ -67,20 +69,47 @@ class ContainerSource:
         if reader.take(base + b"/cgroup") != membership:
             return ContainerReading(observed)
         denied = ("cgroup",) * reader.refused + ("shm",) * shm_refused
-        return msgspec.structs.replace(reading, denied=denied)
+        if not denied:
+            return reading
+        return msgspec.structs.replace(reading, denied=denied, owner=owner(reader.take(base + b"/status")))
 
-    def _shm(self, base: bytes, mountinfo: bytes) -> tuple[ShmUse | None, bool]:
+    def _shm(self, base: bytes, mountinfo: bytes, suspects: frozenset[str]) -> tuple[ShmUse | None, bool]:
         try:
-            return shm.through(base + b"/root"), False
-        except PermissionError:
-            use = shm.shared(mountinfo, self._own_shm)
-            return use, use is None
+            descriptor = shm.reached(base, mountinfo, self._own_shm)
+        except OSError as error:
+            return None, isinstance(error, PermissionError)
+        try:
+            return self._seen(descriptor, base, mountinfo, suspects), False
         except OSError:
             return None, False
+        finally:
+            os.close(descriptor)
+
+    def _seen(
+        self, descriptor: int, base: bytes, mountinfo: bytes, suspects: frozenset[str]
+    ) -> ShmUse | None:
+        use, listed = shm.use_of(descriptor), shm.listing(descriptor)
+        if use is None or listed is None:
+            return use
+        files, cut = listed
+        asked = [each for each in files if each.file.name in suspects]
+        if shm.is_tmpfs(mountinfo):
+            answer = holders.search(self._proc, asked)
+        else:
+            answer = holders.Answer(undecided=frozenset(each.file.name for each in asked))
+        return msgspec.structs.replace(
+            use,
+            files=tuple(each.file for each in files),
+            cut=cut,
+            mapped=answer.mapped,
+            unmapped=answer.unmapped,
+            undecided=answer.undecided,
+            shared_beyond=shm.shared_beyond(self._proc, base),
+        )
 
 
 def _node_memory() -> int | None:
-    try:
-        return psutil.virtual_memory().total
-    except (OSError, ValueError, KeyError, RuntimeError):  # a masked or cut-down /proc/meminfo
-        return None
+    # MemTotal of proc(5), in KiB.  psutil reads all of the file into numbers, which is half of a look's cost.
+    _, _, rest = (Reader().take(_MEMINFO) or b"").partition(b"MemTotal:")
+    kibibytes = whole(rest.partition(b" kB\n")[0])
+    return None if kibibytes is None else kibibytes * 1024

@@ -27,6 +27,8 @@ _STATES = {
     "X": ProcessState.DEAD,
     "x": ProcessState.DEAD,
 }
+_MOST_THREADS = 1 << 22
+"""The kernel's own limit (PID_MAX_LIMIT): more is garbage."""
 _MINOR = re.compile(r"nvidia([0-9]+)\Z")
 _UUID = re.compile(r"(?:GPU|MIG)-[0-9A-Za-z/-]+")
 
@@ -47,6 +49,7 @@ class Stat(msgspec.Struct, frozen=True):
     start_ticks: int
     rss_bytes: int
     exit_status: int
+    threads: int | None = None
 
 
 def parse_stat(raw: bytes) -> Stat | None:
@@ -60,15 +63,17 @@ def parse_stat(raw: bytes) -> Stat | None:
         return None
     fields = raw[closed + 1 :].split()
     try:
+        threads = int(fields[17])
         return Stat(
             pid=int(raw[:opened]),
             name=raw[opened + 1 : closed].decode("utf-8", errors="replace"),
-            state=_state(fields[0].decode("ascii", errors="replace"), int(fields[17])),
+            state=_state(fields[0].decode("ascii", errors="replace"), threads),
             parent=int(fields[1]),
             cpu_ticks=int(fields[11]) + int(fields[12]),
             start_ticks=int(fields[19]),
             rss_bytes=max(0, int(fields[21])) * PAGE_BYTES,
             exit_status=int(fields[49]) if len(fields) > 49 else 0,  # noqa: PLR2004
+            threads=threads if 0 < threads <= _MOST_THREADS else None,
         )
     except (ValueError, IndexError):
         return None

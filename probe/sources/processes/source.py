@@ -186,6 +186,7 @@ class ProcessSource:
             cpu_ticks=stat.cpu_ticks,
             started_at=self._boot + stat.start_ticks / TICKS_PER_SECOND,
             frozen_cgroup=self._held.get(stat.pid, ""),
+            threads=stat.threads,
         )
 
 

@@ -1,0 +1,147 @@
+"""The kernel's word that something changed in Triton's ``/dev/shm``: a region came, went, or grew.
+
+inotify(7) on the folder tells of new, removed and renamed files, and of ``ftruncate`` and ``fallocate``, by which
+a region grows; what is written through a mapping it does not tell.  So a file system that fills while a model
+loads, and is empty again once the load has failed, is seen between two looks.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+from probe.facts.container import ShmLevel
+from probe.facts.processes import ProcessId
+from probe.kits import inotify
+from probe.kits.clocks import now
+from probe.sources.container import shm
+from probe.sources.container.files import Reader
+from probe.sources.processes.procfs import Procfs
+
+PAUSE = 0.1
+"""Seconds between two words at least: a client may make and remove files with each request."""
+FLOOD = 3.0
+"""Seconds of changes without a pause after which they are no load of a model any more."""
+LONGEST_PAUSE = 1.0
+"""Seconds between two words in such a flood."""
+
+_WANTED = (
+    inotify.CREATE
+    | inotify.DELETE
+    | inotify.MOVED_FROM
+    | inotify.MOVED_TO
+    | inotify.MODIFY
+    | inotify.CLOSE_WRITE
+    | inotify.ONLY_FOLDER
+)
+_ENDED = inotify.IGNORED | inotify.UNMOUNT
+
+
+class ShmWatch:
+    """Watches the ``/dev/shm`` of one process at a time; belongs to one event loop."""
+
+    def __init__(
+        self,
+        on_change: Callable[[ShmLevel], None],
+        proc: Path = Path("/proc"),
+        own_shm: Path = Path("/dev/shm"),
+    ) -> None:
+        """``on_change`` is called in the loop with how full it is, at the first change and then not too often."""
+        self._on_change = on_change
+        self._proc = proc
+        self._own_shm = own_shm
+        self._process: ProcessId | None = None
+        self._queue: inotify.Inotify | None = None
+        self._folder = -1
+        self._timer: asyncio.TimerHandle | None = None
+        self._rested = 0.0
+        self._pause = PAUSE
+        self._busy_since = 0.0
+
+    @property
+    def watching(self) -> bool:
+        """Whether the kernel tells."""
+        return self._queue is not None
+
+    def watch(self, process: ProcessId | None) -> None:
+        """Watch the file system of this process from now on, or none.
+
+        To be called again from time to time: what can not be reached now (no permission, no more watches, gone)
+        is tried again, and until then only looks tell.
+        """
+        if process == self._process and self.watching:
+            return
+        self.close()
+        self._process = process
+        if process is not None:
+            with contextlib.suppress(OSError):
+                self._take(process)
+
+    def close(self) -> None:
+        """Let go of all; nobody is told any more."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if self._queue is not None:
+            asyncio.get_running_loop().remove_reader(self._queue.fileno())
+            self._queue.close()
+            self._queue = None
+        if self._folder >= 0:
+            os.close(self._folder)
+            self._folder = -1
+
+    def _take(self, process: ProcessId) -> None:
+        base = os.fsencode(self._proc) + b"/%d" % process.pid
+        folder = shm.reached(base, Reader().take(base + b"/mountinfo") or b"", self._own_shm)
+        # Between the scan and this call the pid may have been given to another process.
+        stat = Procfs(self._proc).stat(process.pid)
+        try:
+            if stat is None or stat.start_ticks != process.start_ticks:
+                raise ProcessLookupError(process.pid)
+            queue = inotify.Inotify.open()
+            try:
+                # By the descriptor, so that what is watched is what is measured.
+                queue.add(b"/proc/self/fd/%d" % folder, _WANTED)
+            except OSError:
+                queue.close()
+                raise
+        except OSError:
+            os.close(folder)
+            raise
+        self._folder, self._queue = folder, queue
+        asyncio.get_running_loop().add_reader(queue.fileno(), self._stirred)
+
+    def _stirred(self) -> None:
+        if self._queue is None:
+            return
+        loop = asyncio.get_running_loop()
+        # Until they are read, events cost nobody a turn of the loop.
+        loop.remove_reader(self._queue.fileno())
+        self._timer = loop.call_at(max(loop.time(), self._rested), self._tell)
+
+    def _tell(self) -> None:
+        self._timer = None
+        if self._queue is None:
+            return
+        loop = asyncio.get_running_loop()
+        moment = loop.time()
+        if moment - self._rested > self._pause:
+            self._busy_since = moment
+        self._pause = LONGEST_PAUSE if moment - self._busy_since > FLOOD else PAUSE
+        self._rested = moment + self._pause
+        if any(mask & _ENDED for _, mask, _ in self._queue.read()):
+            self.close()
+            return
+        try:
+            seen = shm.use_of(self._folder)
+        except OSError:
+            self.close()
+            return
+        loop.add_reader(self._queue.fileno(), self._stirred)
+        if seen is not None:
+            self._on_change(
+                ShmLevel(now(), seen.size_bytes, seen.used_bytes, seen.inodes_free, seen.inodes_total)
+            )

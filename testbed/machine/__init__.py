@@ -2,5 +2,5 @@
 
 It mounts the folders of this machine that Python, the checkout and Triton lie in, read-only and by the same
 paths: nothing is copied, no image is built, and what runs in it is what runs here.  ``host`` boots it and asks
-it for plays, ``agent`` is its first process, and ``kubelet`` makes pods in it as a node of Kubernetes does.
+it for plays, ``agent`` plays them, and ``kubelet`` makes pods in it as a node of Kubernetes does.
 """

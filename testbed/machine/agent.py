@@ -1,4 +1,4 @@
-"""The machine's first process: plays what it is asked for, and turns the machine off when nobody asks any more."""
+"""Plays in the machine what it is asked for, and turns the machine off when nobody asks any more."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _REBOOT_NOW = 0x01234567  # LINUX_REBOOT_CMD_RESTART: the emulator was told not 
 
 
 def main() -> None:
-    """Until the other end closes; never returns to a kernel without a first process."""
+    """Until the other end closes; never returns."""
     try:
         with _port() as port:
             _say(port, HELLO)

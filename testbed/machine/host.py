@@ -204,7 +204,8 @@ def _script() -> str:
     }
     told = " ".join(f"{name}={shlex.quote(value)}" for name, value in environment.items())
     agent = shlex.join([sys.executable, "-m", "testbed.machine.agent"])
-    return f"export {told}\ncd {shlex.quote(str(_CHECKOUT))}\nexec {agent}\n"
+    # The shell stays the first process: somebody has to reap what others left.
+    return f"export {told}\ncd {shlex.quote(str(_CHECKOUT))}\n{agent} &\nwait $!\n"
 
 
 def _compile() -> None:

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from bench import detect, endpoints, harness, heal, machine, oom, placement, rest, start, table
+from bench import detect, endpoints, harness, heal, machine, oom, placement, pods, rest, start, table
 from bench.faults import bench as faults
 from bench.harness import BenchError, Listing, Measured, Options, Report, Result
 from bench.soak import bench as soak
@@ -23,6 +23,7 @@ BENCHES: dict[str, Callable[[Options], Sequence[Measured]]] = {
     heal.NAME: heal.run,
     oom.NAME: oom.run,
     placement.NAME: placement.run,
+    pods.NAME: pods.run,
     soak.NAME: soak.run,
 }
 USUAL = (detect.NAME, rest.NAME, endpoints.NAME, start.NAME)

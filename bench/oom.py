@@ -20,7 +20,6 @@ import msgspec
 
 from bench.deployment import Deployment, deployed
 from bench.harness import MILLISECONDS, BenchError, Measured, Options, of_figure, of_values
-from probe.facts.catalogue import CATALOGUE
 from probe.sandbox.client import TritonError
 from probe.sources.container import cgroups
 from probe.sources.container.files import entry
@@ -34,6 +33,7 @@ PERIOD = 0.0005
 """Seconds between reads of the count; how far apart they really were is reported."""
 
 _GREEDY = {"execute": "grow", "execute_when": "positive", "grow_mib": "4000"}
+_REASONS = ("StubDead", "OomKilled")
 _WANT_OF_MEMORY = "want of memory"
 _GIVE_UP = 30.0
 _VERSION_1 = 1
@@ -147,7 +147,7 @@ def measure(deployment: Deployment, cage: Cage, times: int) -> list[Measured]:
             budget=BUDGET_MS,
             conditions=conditions,
         )
-        for reason in _reasons()
+        for reason in _REASONS
     ]
     missed = sum(not each.explained for each in kills)
     return [
@@ -186,10 +186,6 @@ def measure(deployment: Deployment, cage: Cage, times: int) -> list[Measured]:
             conditions=conditions,
         ),
     ]
-
-
-def _reasons() -> tuple[str, ...]:
-    return tuple(name for name in ("StubDead", "OomKilled") if name in CATALOGUE and CATALOGUE[name].judged)
 
 
 def _kill(deployment: Deployment, cage: Cage) -> Kill:
@@ -236,7 +232,7 @@ def _rise(cage: Cage, count: int) -> tuple[float, float]:
 def _wait(look: Callable[[], dict[str, float]]) -> dict[str, float]:
     # Every reason that is judged has its finding; what does not come in time is left out.
     deadline = time.monotonic() + _GIVE_UP
-    while len(found := look()) < len(_reasons()) and time.monotonic() < deadline:
+    while len(found := look()) < len(_REASONS) and time.monotonic() < deadline:
         time.sleep(0.05)
     return found
 
@@ -245,7 +241,7 @@ def _findings(deployment: Deployment, struck: float) -> dict[str, float]:
     delays: dict[str, float] = {}
     for event in reversed(deployment.daemon.events()):
         delay = datetime.datetime.fromisoformat(event["at"]).timestamp() - struck
-        if event["kind"] == "finding_raised" and event["reason"] in _reasons() and delay >= 0:
+        if event["kind"] == "finding_raised" and event["reason"] in _REASONS and delay >= 0:
             delays.setdefault(event["reason"], delay)
     return delays
 

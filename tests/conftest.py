@@ -18,6 +18,8 @@ from probe.sandbox.repositories import Repository
 from probe.sandbox.tritonserver import TritonServer
 from probe.sandbox.wheel import TritonInstallation, installed_triton
 from testbed.crashes import lives
+from testbed.pods.pod import LimitedPod
+from testbed.pods.podman import Podman
 from testbed.scripted.server import ScriptedTriton
 from testbed.tools import MISSING, missing
 from tests import second_tries
@@ -37,6 +39,7 @@ settings.load_profile("probe")
 
 StartTriton = Callable[..., TritonServer]
 OpenPod = Callable[[int], Pod]
+OpenLimitedPod = Callable[..., LimitedPod]
 
 
 @pytest.fixture(scope="session")
@@ -68,6 +71,24 @@ def open_pod(pods_work: None) -> Iterator[OpenPod]:
 def pod(open_pod: OpenPod) -> Pod:
     """A pod of the test's own: pids, ``/dev/shm`` and mounts; everything in it ends with the test."""
     return open_pod(256 << 20)
+
+
+@pytest.fixture(scope="session")
+def podman() -> Iterator[Podman]:
+    """Podman with a state of its own, which is gone at the end."""
+    try:
+        made = Podman()
+    except SandboxError as error:
+        missing(str(error))
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def limited_pod(podman: Podman, triton_installation: TritonInstallation) -> Iterator[OpenLimitedPod]:
+    """Open pods with real limits, options are ``LimitedPod``'s; they end with the test."""
+    with contextlib.ExitStack() as opened:
+        yield lambda **options: opened.enter_context(LimitedPod(podman, triton_installation, **options))
 
 
 @pytest.fixture

@@ -72,8 +72,6 @@ def measure(faults: Sequence[Fault], scale: Scale) -> list[Measured]:
 
 def _series(fault: Fault, times: int) -> Series:
     series = Series(fault)
-    if not fault.judged:
-        return series
     print(f"  {fault.name}...", file=sys.stderr, flush=True)
     try:
         with deployed() as deployment:
@@ -168,8 +166,6 @@ def _table(all_series: Sequence[Series]) -> Listing:
 
 def _row(series: Series) -> tuple[str, ...]:
     fault, outcomes = series.fault, series.outcomes
-    if not fault.judged:
-        return (fault.name, "0", f"not judged yet: {', '.join(fault.reasons)}", "", "", "")
     return (
         fault.name,
         str(len(outcomes)),

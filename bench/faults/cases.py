@@ -54,11 +54,6 @@ class Fault(msgspec.Struct, frozen=True, kw_only=True):
     budget: float | None = None
 
     @property
-    def judged(self) -> tuple[str, ...]:
-        """Those of its reasons that this release judges."""
-        return tuple(each for each in self.reasons if CATALOGUE[each].judged)
-
-    @property
     def closes(self) -> bool:
         """Whether it is for these reasons that the ready gate closes."""
         return any(CATALOGUE[each].hold(Gate.READY) is not None for each in self.reasons)

@@ -11,11 +11,10 @@ from probe.checks.observation import Observation
 from probe.facts.container import ShmUse
 from probe.facts.findings import Scalar
 from probe.facts.instants import Instant
+from probe.facts.qos import QosClass
 from probe.ledgers.obituaries import Obituary
 from probe.ledgers.scenes import Scene
 
-BEST_EFFORT = 1000
-"""The ``oom_score_adj`` that the kubelet gives to pods without requests and limits."""
 _LEAST_FREE = 1 << 20
 """Bytes of ``/dev/shm``: a python instance can not begin with less."""
 _NEAR = 0.9
@@ -66,7 +65,7 @@ def memory_says(scene: Scene | None, moment: Instant, after: Scene | None = None
     of = f" of its limit of {size_of(limit)}" if limit is not None else ""
     if limit is None and scene.memory.limit is not None:
         of = ", without a memory limit of its own,"
-    adjective = ", in a pod that is BestEffort" if scene.oom_score_adj == BEST_EFFORT else ""
+    adjective = ", in a pod that is BestEffort" if scene.qos is QosClass.BEST_EFFORT else ""
     peak = after.memory.peak_bytes if after is not None else None
     reached = f"; its peak was {size_of(peak)}" if peak else ""
     return f"The container held {size_of(held)}{of} {ago:.1f} s before{adjective}{reached}."
@@ -85,16 +84,21 @@ def memory_remedy(seen: Observation, before: Scene | None, after: Scene | None =
         return f"Raise resources.limits.memory of Triton's container{held}, {fewer}"
     limit, node = _limit(scene), scene.node_memory_bytes
     figure = max(_peak(scene), _peak(after))
-    if limit is None:
-        return _reserve(max(figure, size) if figure else 0, node, held)
     last = seen.book.scenes.looks[-1] if seen.book.scenes.looks else None
     present = _limit(last) if last is not None else None
-    if present is not None and present > limit:
-        wanted = rounded(max(present, figure, size))
-        return (
-            f"The limit was {size_of(limit)} then{held}, and is {size_of(present)} now, which may be enough. Where it "
-            f"is not, raise it further: {memory_line(wanted)}, {fewer}"
+    if present is not None and (limit is None or present > limit):
+        # A peak without a limit counts all the files that were read.
+        least = max(figure, size) if limit is not None else max(_held(scene) or 0, _held(after) or 0, size)
+        then = (
+            f"The limit was {size_of(limit)} then" if limit is not None else "The container had no limit then"
         )
+        return (
+            f"{then}{held}, and it is {size_of(present)} now, which may be enough. Where it is not, raise it further: "
+            f"{memory_line(rounded(max(present, least)))}, {fewer}"
+        )
+    if limit is None:
+        working = max(_held(scene) or 0, _held(after) or 0, size)
+        return _reserve(max(figure, size) if figure else 0, working, node, held)
     wanted = rounded(max(limit, figure, size))
     reached = after.memory.peak_bytes if after is not None else None
     if reached and figure < _NEAR * limit:
@@ -190,7 +194,7 @@ def _peak(scene: Scene | None) -> int:
     return max(scene.memory.peak_bytes or 0, _held(scene) or 0) if scene is not None else 0
 
 
-def _reserve(figure: int, node: int | None, held: str) -> str:
+def _reserve(figure: int, working: int, node: int | None, held: str) -> str:
     # A container without a limit is killed when the node, or a cgroup above it, runs out.
     why = "The container has no memory limit of its own: the node, or a cgroup above, ran out of memory."
     if not figure:
@@ -199,6 +203,14 @@ def _reserve(figure: int, node: int | None, held: str) -> str:
             "quarter above its peak under load, so that the node keeps that much for it."
         )
     wanted = rounded(figure)
+    less = rounded(working)
+    if node is not None and wanted >= node > less:
+        return (
+            f"{why} The container's peak of {size_of(figure)}, of the node's {size_of(node)}, counts the files that it "
+            f"read; without them {size_of(working)} was seen{held}. Set {reserved_line(less)} on Triton's container if "
+            f"it serves with that, else take a larger node and set {reserved_line(wanted)}, or give the model fewer "
+            "instances or smaller batches."
+        )
     if node is not None and wanted >= node:
         return (
             f"{why} The container had held up to {size_of(figure)} of the node's {size_of(node)}{held}: take a larger "

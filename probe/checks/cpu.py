@@ -28,7 +28,6 @@ def _unlimited(container: ContainerReading, limit: Limit, cores: float | None) -
     weight = container.cpu.weight
     now = f"; it uses {cores:.2f} cores now" if cores is not None else ""
     share = f" (its weight is {weight} of 10000)" if weight is not None else ""
-    wanted = cpu_quantity(cores_up(cores)) if cores is not None else "…"
     evidence: dict[str, Scalar] = {
         "limit_file": limit.path,
         "cpu_weight": weight,
@@ -40,8 +39,8 @@ def _unlimited(container: ContainerReading, limit: Limit, cores: float | None) -
         f"Triton's container has no CPU limit: nothing throttles it, and it may take every core of the node{now}. "
         f"While the node is busy, its share goes by its CPU request{share}.",
         "Nothing has to be done: a CPU request keeps its share, and a limit can only throttle. Where neighbours must "
-        f"be spared, or for the QoS class Guaranteed, set resources: {{limits: {{cpu: {wanted}}}}} on {WHERE}, not "
-        "below what it takes under full load.",
+        f"be spared, or for the QoS class Guaranteed, set resources: {{limits: {{cpu: …}}}} on {WHERE}, not below "
+        "what it takes under full load, which triton-probe size tells once it has seen that.",
         container.observed,
         {name: value for name, value in evidence.items() if value is not None},
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import msgspec
+from itertools import islice
 
 from probe.checks.around import (
     cure_of,
@@ -16,9 +16,11 @@ from probe.checks.around import (
     surroundings,
 )
 from probe.checks.causes import Cause, cause_of
-from probe.checks.load_failures import LoadFailure, classify
+from probe.checks.earlier_kills import killed_earlier
+from probe.checks.load_failures import LoadFailure, Told, classify
 from probe.checks.observation import Observation
 from probe.facts.findings import Scalar
+from probe.facts.instants import Instant
 from probe.facts.models import ModelState
 from probe.ledgers.kills import Rise
 from probe.ledgers.models import ModelRecord
@@ -29,15 +31,6 @@ _OPEN = ("stub_unhealthy", "unknown")
 """Causes that Triton's text leaves open."""
 AFTERWARDS = 15.0
 """Seconds after a failure within which a kill that happened in the load is still found by a look: three of them."""
-
-
-class Told(msgspec.Struct, frozen=True):
-    """The cause of a failed load, what was seen beside it as sentences, the remedy, and what that rests on."""
-
-    cause: str
-    beside: str
-    remedy: str
-    evidence: dict[str, Scalar] = {}
 
 
 def told_of(seen: Observation, record: ModelRecord) -> Told:
@@ -52,8 +45,12 @@ def told_of(seen: Observation, record: ModelRecord) -> Told:
         rise = unwatched_kill(seen, record)
         if rise is not None:
             return _killed(seen, rise)
+        records = seen.book.models.records.values()
+        earlier = killed_earlier(seen, record, (each for each in records if not deaths_in(seen, each)))
+        if earlier is not None:
+            return earlier
         if failure.cause == "stub_unhealthy":
-            return _unseen(seen, failure)
+            return _unseen(seen, record, failure)
     elif deaths and deaths[0].exit.oom_killed:
         # A worker's end is an error of the model's own code, in the words of its framework.
         return _died(seen, record, failure, deaths)
@@ -62,14 +59,12 @@ def told_of(seen: Observation, record: ModelRecord) -> Told:
 
 def deaths_in(seen: Observation, record: ModelRecord) -> tuple[Obituary, ...]:
     """Who died in the latest load of this version while it was loading, the one that tells most first."""
-    started, known = record.tried_after, seen.book.models.known
+    started = record.tried_after
     mine = [
         each
-        for each in seen.book.obituaries.kept
-        if each.epoch == seen.book.server.epoch
-        and not each.served
-        and each.arguments is not None
-        and may_be_of(each.arguments, record.key, known)
+        for each in seen.lost_in_loads.get(record.key.name, ())
+        if each.arguments is not None
+        and may_be_of(each.arguments, record.key, seen.book.models.known)
         and (started is None or each.exit.observed.mono > started.mono)
         and _tells(each, record)
     ]
@@ -143,7 +138,7 @@ def said_of(seen: Observation, death: Obituary, cause: Cause, others: int) -> st
     beside = surroundings(death, cause)
     said = f"Its {whose} {death.name} (pid {death.id.pid}) ended while it loaded, {cause.says}{rests}{more}."
     if death.exit.signal is None and not cause.oom and death.exit.code is None:
-        kills = _may_be_killed(seen)
+        kills = _may_be_killed(seen, death.began, death.exit.observed)
         said = f"{said} {kills}" if kills else said
     return f"{said} {beside}" if beside else said
 
@@ -182,17 +177,20 @@ def unwatched_kill(seen: Observation, record: ModelRecord) -> Rise | None:
     """
     if classify(record.reason).cause != "stub_unhealthy" or deaths_in(seen, record):
         return None
-    rises = [each for each in seen.book.kills.rises if _in_load(each, record)]
-    others = [
+    free = [each for each in seen.book.kills.rises if each.unclaimed and _in_load(each, record)]
+    if not free:
+        return None
+    others = (
         each
         for each in seen.book.models.records.values()
         if each.state is ModelState.UNAVAILABLE
+        and any(_in_load(rise, each) for rise in free)
         and classify(each.reason).cause == "stub_unhealthy"
-        and any(_in_load(rise, each) for rise in rises)
         and not deaths_in(seen, each)
-    ]
-    free = [each for each in rises if each.unclaimed]
-    return free[-1] if free and sum(each.unclaimed for each in free) >= len(others) else None
+    )
+    # One load too many settles it: a thousand may have failed together.
+    kills = sum(each.unclaimed for each in free)
+    return free[-1] if len(list(islice(others, kills + 1))) <= kills else None
 
 
 def _in_load(rise: Rise, record: ModelRecord) -> bool:
@@ -223,9 +221,10 @@ def _killed(seen: Observation, rise: Rise) -> Told:
     )
 
 
-def _unseen(seen: Observation, failure: LoadFailure) -> Told:
+def _unseen(seen: Observation, record: ModelRecord, failure: LoadFailure) -> Told:
     said = [" The probe did not see its stub process end."]
-    said.append(_may_be_killed(seen))
+    until = (record.since or seen.now).shifted(AFTERWARDS)
+    said.append(_may_be_killed(seen, record.tried_after, until))
     looks = seen.book.scenes.looks
     scene = looks[-1] if looks else None
     figures: dict[str, Scalar] = {}
@@ -240,14 +239,10 @@ def _unseen(seen: Observation, failure: LoadFailure) -> Told:
     return Told(failure.cause, " ".join(each for each in said if each), failure.remedy, figures)
 
 
-def _may_be_killed(seen: Observation) -> str:
-    """Kills of which nobody knows whom they hit, as a possibility; empty where there is none."""
-    last = seen.book.kills.last
-    if last is None:
-        return ""
-    claimed = sum(len(each.victims) for each in seen.book.kills.rises if not each.over)
-    left = last.kills - claimed
-    if left <= 0:
+def _may_be_killed(seen: Observation, began: Instant | None, ended: Instant) -> str:
+    """Kills in this time of which nobody knows whom they hit, as a possibility; empty where there is none."""
+    left = seen.book.kills.unexplained(began, ended)
+    if not left:
         return ""
     return (
         f"The kernel has killed {left} process{'es' if left > 1 else ''} of this container for want of memory of "

@@ -10,12 +10,23 @@ import re
 
 import msgspec
 
+from probe.facts.findings import Scalar
+
 
 class LoadFailure(msgspec.Struct, frozen=True):
     """A cause of the contract's section 2.1 and what to do about it."""
 
     cause: str
     remedy: str
+
+
+class Told(msgspec.Struct, frozen=True):
+    """The cause of a failed load, what was seen beside it as sentences, the remedy, and what that rests on."""
+
+    cause: str
+    beside: str
+    remedy: str
+    evidence: dict[str, Scalar] = {}
 
 
 _STUB_REMEDY = (

@@ -48,16 +48,14 @@ def memory_line(size: int) -> str:
     return f"resources: {{limits: {{memory: {quantity(size)}}}}}"
 
 
-def reserved_line(size: int) -> str:
-    """A memory limit that the scheduler reserves, so that the node does not run out first."""
-    return guaranteed_line(size, None)
+def reserved_line(memory: int, cpu: float | None = None) -> str:
+    """A memory limit that the scheduler reserves, so that the node does not run out first, and cores to request.
 
-
-def guaranteed_line(memory: int, cpu: float | None) -> str:
-    """Requests like limits; without a figure for the CPU, of memory alone."""
+    The CPU gets no limit: what it takes while it is asked little would throttle it as soon as it is asked more.
+    """
     cores = f"cpu: {cpu_quantity(cpu)}, " if cpu is not None else ""
-    amounts = f"{{{cores}memory: {quantity(memory)}}}"
-    return f"resources: {{requests: {amounts}, limits: {amounts}}}"
+    limit = f"memory: {quantity(memory)}"
+    return f"resources: {{requests: {{{cores}{limit}}}, limits: {{{limit}}}}}"
 
 
 def shm_line(size: int) -> str:

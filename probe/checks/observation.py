@@ -16,6 +16,8 @@ from probe.facts.placement import EvidenceMode
 from probe.facts.processes import ProcessId
 from probe.ledgers.book import Book
 from probe.ledgers.models import ModelRecord
+from probe.ledgers.obituaries import Obituary
+from probe.ledgers.ownership import possible_models
 from probe.settings import Settings
 
 _YES = frozenset(("true", "1", "yes", "on"))
@@ -86,6 +88,16 @@ class Observation(msgspec.Struct, frozen=True, dict=True):
     def strays(self) -> dict[int, str]:
         """What NVML lists that may be a model's, and that no stub's family has: names by pid."""
         return strays_of(self.book)
+
+    @cached_property
+    def lost_in_loads(self) -> dict[str, tuple[Obituary, ...]]:
+        """Who died under this Triton and had never served, by the names of the models that it may have been of."""
+        found: dict[str, tuple[Obituary, ...]] = {}
+        for each in self.book.obituaries.kept:
+            if each.epoch == self.book.server.epoch and not each.served and each.arguments is not None:
+                for name in possible_models(each.arguments, self.book.models.known):
+                    found[name] = (*found.get(name, ()), each)
+        return found
 
     @cached_property
     def required(self) -> frozenset[str]:

@@ -51,9 +51,17 @@ def _missing(seen: Observation) -> frozenset[ProcessId]:
     return frozenset(found)
 
 
-def _killed(seen: Observation, rises: list[Rise]) -> Claim:
-    last = rises[-1]
-    first = next(each for each in rises if each.over == last.over)
+def _of_last(rises: list[Rise]) -> list[Rise]:
+    """Those of the container that the last of them was of."""
+    first = len(rises) - 1
+    while first and rises[first].continues(rises[first - 1]):
+        first -= 1
+    return rises[first:]
+
+
+def _killed(seen: Observation, told: list[Rise]) -> Claim:
+    rises = _of_last(told)
+    first, last = rises[0], rises[-1]
     victims = [victim for each in rises for victim in each.victims]
     kills = sum(each.kills for each in rises)
     unknown = sum(each.unclaimed for each in rises)
@@ -63,11 +71,13 @@ def _killed(seen: Observation, rises: list[Rise]) -> Claim:
     likely = sorted(_likely(seen, rises))
     names = _names(victims, deaths, likely, 0 if last.whole else unknown - len(likely))
     trees = trees_at(seen, moment, latest.epoch) if last.whole and latest is not None else ()
+    earlier = sum(each.kills for each in told[: -len(rises)])
     parts = (
-        _says(last, kills, moment),
-        f"It was {names}." if kills == 1 else f"Among them: {names}.",
+        _says(last, kills),
+        f"It was {names}." if kills == 1 and not last.whole else f"Among them: {names}.",
         memory_says(last.scene, last.after.observed, latest.after if latest is not None else None),
         largest(trees),
+        _earlier(earlier, told[-len(rises) - 1]) if earlier else "",
     )
     size = 0 if last.whole or latest is None else latest.rss_bytes
     return Claim(
@@ -81,12 +91,13 @@ def _killed(seen: Observation, rises: list[Rise]) -> Claim:
             "count_before": first.before.kills,
             "count_after": last.after.kills,
             "count_file": last.after.path or None,
+            "kills_in_containers_before": earlier,
             "victims": names,
             "victims_unknown": unknown,
             "whole_container": last.whole,
             "oom_group": last.after.grouped,
             "earlier_container": last.over,
-            "killed_at": _time(moment),
+            "killed_at": _time(last.event_at) if last.event_at is not None else None,
             **memory_evidence(last.scene, last.after.observed),
             **of_trees(trees),
         },
@@ -94,18 +105,33 @@ def _killed(seen: Observation, rises: list[Rise]) -> Claim:
     )
 
 
-def _says(last: Rise, kills: int, moment: Instant) -> str:
+def _says(last: Rise, kills: int) -> str:
+    when = _when(last)
     before = " before this one" if last.over else ""
     if last.whole:
         return (
-            f"The kernel killed the whole of Triton's container{before} for want of memory at {_time(moment)}, "
+            f"The kernel killed the whole of Triton's container{before} for want of memory {when}, "
             f"{kills} process{'es' if kills > 1 else ''} by its count: memory.oom.group is set, so that one process "
             "too large takes all with it."
         )
     which = f"Triton's container{before}"
     if kills == 1:
-        return f"The kernel killed a process of {which} for want of memory at {_time(moment)}."
-    return f"The kernel killed {kills} processes of {which} for want of memory, the last at {_time(moment)}."
+        return f"The kernel killed a process of {which} for want of memory {when}."
+    return f"The kernel killed {kills} processes of {which} for want of memory, the last {when}."
+
+
+def _earlier(kills: int, last: Rise) -> str:
+    return (
+        f"Before that it had killed {kills} process{'es' if kills > 1 else ''} of earlier containers, the last "
+        f"{_when(last)}."
+    )
+
+
+def _when(rise: Rise) -> str:
+    # A look that finds a higher count does not tell when it rose.
+    if rise.event_at is not None:
+        return f"at {_time(rise.event_at)}"
+    return f"between {_time(rise.before.observed)} and {_time(rise.after.observed)}"
 
 
 def _likely(seen: Observation, rises: list[Rise]) -> Iterator[str]:

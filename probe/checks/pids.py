@@ -37,7 +37,7 @@ def _pressure(
         )
     if refusals is not None:
         told.append(
-            f"A limit refused it {refusals.lately} new processes or threads within {REFUSED_FOR / 60:.0f} min: a "
+            f"A limit refused it {refusals.lately} new processes or threads within {_minutes(refusals):.0f} min: a "
             "stub that was to start then did not, or runs with fewer threads than its model needs."
         )
     most = largest(seen, lambda process: process.threads)
@@ -63,6 +63,11 @@ def _pressure(
         observed,
         {name: value for name, value in evidence.items() if value is not None},
     )
+
+
+def _minutes(refusals: Refusals) -> float:
+    spell = refusals.at.mono - refusals.since.mono if refusals.at and refusals.since else 0.0
+    return max(REFUSED_FOR, spell) / 60
 
 
 def _doubled(fill: Fill | None) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from probe.checks.container import unlimited
 from probe.checks.manifest import CONTAINER as WHERE
-from probe.checks.manifest import cores_up, guaranteed_line, suggested_limit
+from probe.checks.manifest import cores_up, reserved_line, suggested_limit
 from probe.checks.observation import Observation
 from probe.facts.container import ContainerReading
 from probe.facts.findings import CONTAINER, Claim, Scalar
@@ -47,10 +47,10 @@ def _best_effort(seen: Observation, container: ContainerReading) -> Claim:
     cores = seen.book.strain.cores
     cpu = cores_up(cores) if cores is not None else None
     if suggested is None:
-        line = "resources: {requests: {cpu: …, memory: …}, limits: {cpu: …, memory: …}}"
+        line = "resources: {requests: {cpu: …, memory: …}, limits: {memory: …}}"
         why = "each a quarter above its peak under load"
     else:
-        line = guaranteed_line(suggested[0], cpu)
+        line = reserved_line(suggested[0], cpu)
         why = f"memory: {suggested[1]}" + (f"; CPU: {cores:.2f} cores now" if cores is not None else "")
     evidence: dict[str, Scalar] = {
         "qos": qos_of(container),
@@ -67,7 +67,7 @@ def _best_effort(seen: Observation, container: ContainerReading) -> Claim:
         f"Triton's container runs with resources: {{}}, {pod}: when the node is short of memory its processes are the "
         f"first to be killed{scored}, and when its CPUs are busy it gets what others leave{share}.",
         f"Set {line} on {WHERE}; {why}. After it has been under full load, triton-probe size gives the figures from "
-        "the peaks. The class Guaranteed asks for such a line on every container of the pod.",
+        "the peaks. The class Guaranteed asks for limits like requests, of the CPU too, on every container of the pod.",
         container.observed,
         {name: value for name, value in evidence.items() if value is not None},
     )

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from probe.checks.load_failures import classify
 from probe.checks.observation import Observation
 from probe.checks.shm_needs import Need, need_of
-from probe.checks.shm_remedies import removal, room, suggested_size
+from probe.checks.shm_remedies import INODES, removal, room, suggested_size
 from probe.facts.container import ShmFile, ShmLevel
 from probe.facts.findings import CONTAINER, Action, Claim, Scalar
 from probe.facts.models import ModelState
@@ -56,9 +56,10 @@ def _largest_step(shm: ShmLedger) -> int:
 
 def _pressure(level: ShmLevel, shm: ShmLedger, need: Need) -> Claim:
     wanted = suggested_size(max(need.total_bytes, level.used_bytes))
+    inodes = level.used_bytes * 10 < level.size_bytes * 9 and level.nearly_full
     largest = max(shm.regions.values(), key=lambda each: each.held_bytes, default=None)
     told = [f"/dev/shm holds {_size(level.used_bytes)} of {_size(level.size_bytes)} ({_share(level):.0f} %)"]
-    if level.inodes_free is not None and level.used_bytes * 10 < level.size_bytes * 9:
+    if inodes:
         told.append(f"{level.inodes_free} of {level.inodes_total} inodes are free")
     if need.step_bytes:
         told.append(
@@ -71,14 +72,16 @@ def _pressure(level: ShmLevel, shm: ShmLedger, need: Need) -> Claim:
         told.append(f"the largest region is {_named(shm, largest)}{_grown(shm, largest)}")
     if shm.others_bytes:
         told.append(f"{_size(shm.others_bytes)} are in files that are no stub's region")
-    cure = room(wanted)
-    if shm.orphans:
-        cure = f"{removal([each.name for each in shm.orphans])} {cure}"
+    # More bytes bring no inodes, and there may be more than anybody needs.
+    roomy = inodes and wanted <= level.size_bytes
+    cures = [removal([each.name for each in shm.orphans])] if shm.orphans else []
+    cures += [] if roomy else [room(wanted)]
+    cures += [INODES] if inodes else []
     return Claim(
         "ShmPressure",
         CONTAINER,
         "; ".join(told) + ".",
-        cure,
+        " ".join(cures),
         level.observed,
         {
             **_figures(level, shm),
@@ -86,7 +89,7 @@ def _pressure(level: ShmLevel, shm: ShmLedger, need: Need) -> Claim:
             "growth_step_seen_bytes": _largest_step(shm),
             "largest_region": largest.name if largest is not None else None,
             "largest_region_bytes": largest.held_bytes if largest is not None else None,
-            "suggested_bytes": wanted,
+            "suggested_bytes": None if roomy else wanted,
         },
     )
 

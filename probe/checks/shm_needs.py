@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 import msgspec
 
 from probe.checks.observation import Observation
 from probe.facts.models import ModelVersion
 from probe.ledgers.lives import LiveStub
-from probe.ledgers.ownership import group_of
+from probe.ledgers.ownership import group_of, likely_model
 from probe.ledgers.regions import RegionSizes, sizes_of
 
 _NAMED = 3
@@ -64,16 +66,17 @@ def need_of(seen: Observation) -> Need:
 
     counted: list[LiveStub] = []
     missing = 0
-    called_for: dict[str, int] = {}
+    called_for: Counter[str] = Counter()
     for model in {*by_model, *(record.key for record in seen.records() if record.ready)}:
         alive = sorted(by_model.get(model, ()), key=held, reverse=True)
         record = seen.book.models.records.get(model) if model is not None else None
         expected = stubs.expected(record.key, record.config) if record is not None and record.ready else None
         counted += alive[:expected]
         missing += max(0, (expected or 0) - len(alive))
-        if count := expected if expected is not None else len(alive):
-            name = model.name if model is not None else "not yet known"
-            called_for[name] = called_for.get(name, 0) + count
+        if model is not None:
+            called_for[model.name] += len(alive) if expected is None else expected
+        else:  # it is loading: the command lines alone tell whose they are
+            called_for.update(likely_model(each.stub.arguments) for each in alive)
     sizes = _sizes(seen, counted)
     return Need(
         stubs=len(counted),
@@ -83,7 +86,7 @@ def need_of(seen: Observation) -> Need:
         missing_bytes=missing * (sizes.default_bytes + sizes.growth_bytes),
         other_bytes=seen.book.shm.others_bytes + sum(each.held_bytes for each in seen.book.shm.orphans),
         step_bytes=max((each.stub.arguments.shm_growth_bytes for each in counted), default=0),
-        models=tuple(sorted(called_for.items(), key=lambda pair: (-pair[1], pair[0]))),
+        models=tuple(sorted((+called_for).items(), key=lambda pair: (-pair[1], pair[0]))),
     )
 
 

@@ -12,6 +12,11 @@ _HEADROOM = 2
 REMOVED_AT_MOST = 20
 """Names in a command line to paste; with more than these, the pod is better replaced."""
 
+INODES = (
+    "Find out who leaves so many files there (ls -l /dev/shm), and remove those that nobody uses: each file takes an "
+    "inode. A larger size brings no more of them; where the mount sets nr_inodes, raise that."
+)
+
 
 def suggested_size(needed_bytes: int) -> int:
     """A size for ``/dev/shm``, in bytes, where this much is needed."""

@@ -13,8 +13,6 @@ from probe.facts.gates import Hold
 from probe.kits.words import nearest
 from probe.settings import format_hold
 
-NOT_JUDGED = "not judged by this release"
-
 _ACTIONS = {
     Action.NONE: "nothing that a machine could do; the finding's remedy says what may help",
     Action.WAIT: "it should pass by itself",
@@ -44,9 +42,7 @@ def reasons(name: str | None, *, output_format: str) -> int:
 
 def _table(every: list[Reason]) -> str:
     rows = [("REASON", "SEVERITY", "FAILS", "SAYS")]
-    for reason in every:
-        says = reason.says if reason.judged else f"{reason.says} ({NOT_JUDGED})"
-        rows.append((reason.name, str(reason.severity), _fails(reason), says))
+    rows += ((reason.name, str(reason.severity), _fails(reason), reason.says) for reason in every)
     widths = [max(len(row[column]) for row in rows) for column in range(3)]
     return "\n".join(
         "  ".join((*(cell.ljust(width) for cell, width in zip(row, widths, strict=False)), row[3]))
@@ -56,7 +52,7 @@ def _table(every: list[Reason]) -> str:
 
 def _detail(reason: Reason) -> str:
     lines = [
-        f"{reason.name} ({reason.severity})" + ("" if reason.judged else f", {NOT_JUDGED}"),
+        f"{reason.name} ({reason.severity})",
         *textwrap.wrap(reason.says, 100, initial_indent="  ", subsequent_indent="  "),
         "",
         f"  fails   {_fails(reason)}",
@@ -88,7 +84,6 @@ def _plain(reason: Reason) -> dict[str, object]:
             str(gate): {"after_seconds": hold.seconds, "after_looks": hold.looks}
             for gate, hold in reason.fails
         },
-        "judged": reason.judged,
     }
 
 

@@ -85,7 +85,7 @@ class Engine:
         yield "watch-triton", self._looks.watch_triton
         yield "watch-processes", self._looks.watch_processes
         yield "watch-nvml", self._looks.watch_nvml
-        yield "watch-container", self._looks.watch_container
+        yield "watch-container", self._looks.container.watch
         yield "send-canaries", self._canaries.run
         if self._settings.heal.reload_model:
             yield "heal", self._healer.run
@@ -94,12 +94,12 @@ class Engine:
         """Look with every eye once, processes first, and judge; for commands that need no daemon."""
         await self._looks.look_at_processes()
         await asyncio.gather(
-            self._looks.look_at_triton(), self._looks.look_at_nvml(), self._looks.look_at_container()
+            self._looks.look_at_triton(), self._looks.look_at_nvml(), self._looks.container.look()
         )
         # NVML's pids are looked up by a scan, and stubs found their models with the configurations.
         await self._looks.look_at_processes()
         await self._looks.look_at_nvml()
-        await self._looks.make_sure()
+        await self._looks.container.make_sure()
         return self._judge()
 
     async def close(self) -> None:

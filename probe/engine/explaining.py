@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import signal
 
 from probe.engine.desk import Desk
 from probe.engine.looks import Looks
@@ -39,7 +40,7 @@ class Explainer:
         if suspicious(event):
             # At this moment the counts can be read, in whatever order the kernel tells of kill and exit; the
             # next, a runtime may have removed the cgroup with the container.
-            self._looks.tell_kills()
+            self._looks.container.tell_kills()
         if self._desk.book.server.gone != before.server.gone:
             self._desk.stirred.ring()
             self._desk.wake["triton"].ring()
@@ -54,6 +55,10 @@ class Explainer:
         # Was it a death, or is Triton unloading the model?  Its statistics know only loaded versions.
         death = next((each for each in self._desk.book.stubs.dead if each.id == event.id), None)
         if death is None:
+            # Its end is no death of a model's, but whom the kernel kills is told of the container.
+            if event.signal == signal.SIGKILL:
+                await self._count_kills(event)
+                self._desk.stirred.ring()
             return
         if death.model is None:
             # It ended while its model was loading, for want of memory more often than not.
@@ -134,7 +139,7 @@ class Explainer:
         # Whether the kernel killed it for want of memory shows in the container's count: where that is not held
         # open, a look brings it.
         if suspicious(event):
-            await self._looks.count_kills(event.observed, VIOLENT_PATIENCE)
+            await self._looks.container.count_kills(event.observed, VIOLENT_PATIENCE)
 
 
 def _going(answer: object) -> bool:

@@ -12,17 +12,13 @@ from probe.facts.gates import AT_ONCE, Gate, Hold
 
 
 class Reason(msgspec.Struct, frozen=True):
-    """One reason: what it says, how bad it is, which gates it fails after which hold, what to do.
-
-    ``judged`` is False for a reason that is declared but that no check of this release raises yet.
-    """
+    """One reason: what it says, how bad it is, which gates it fails after which hold, what to do."""
 
     name: str
     says: str
     severity: Severity
     action: Action
     fails: tuple[tuple[Gate, Hold], ...] = ()
-    judged: bool = True
 
     def hold(self, gate: Gate) -> Hold | None:
         """How long it must hold before it fails this gate, or None where it never does."""

@@ -85,7 +85,8 @@ class ShmUse(msgspec.Struct, frozen=True):
     ``files`` are the regular files at its top, None where they can not be listed; ``cut`` where there are too
     many to list all.  Of the names that the caller asked about, ``mapped`` are those that a process maps or has
     open, ``unmapped`` those that none does of all processes here, and ``undecided`` those of which that could
-    not be told.  ``shared_beyond``: processes that can not be seen from here may use it too (``--ipc=host``).
+    not be told.  ``shared_beyond``: processes that can not be seen from here may use it too, for it may be
+    the machine's (``--ipc=host``, a volume of ``/dev/shm``).
     """
 
     size_bytes: int
@@ -101,13 +102,17 @@ class ShmUse(msgspec.Struct, frozen=True):
 
 
 class ShmLevel(msgspec.Struct, frozen=True):
-    """How full Triton's ``/dev/shm`` was at one moment, in bytes; inodes None where they are not limited."""
+    """How full Triton's ``/dev/shm`` was at one moment, in bytes; inodes None where they are not limited.
+
+    ``region_came``: a file by the name of a stub's region has appeared since the moment before.
+    """
 
     observed: Instant
     size_bytes: int
     used_bytes: int
     inodes_free: int | None = None
     inodes_total: int | None = None
+    region_came: bool = False
 
     @property
     def free_bytes(self) -> int:

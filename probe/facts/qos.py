@@ -39,7 +39,10 @@ _BY_PATH = (
     (QosClass.GUARANTEED, re.compile(r"(.*-)?kubepods-pod.*\.slice|kubepods/pod.*")),
 )
 _SESSION = "/user.slice/"
-"""Where systemd keeps what users start: it gives them an ``oom_score_adj`` of 100 or 200 of its own."""
+"""Where systemd keeps what users start."""
+_SESSIONS = (100, 200)
+"""``oom_score_adj`` that systemd gives to what users start (user@.service and its units).  From within a rootless
+container its path does not show: then these scores alone are no witness of a request of exactly 90 or 80 %."""
 
 
 def qos_of(reading: ContainerReading) -> QosClass | None:
@@ -47,7 +50,10 @@ def qos_of(reading: ContainerReading) -> QosClass | None:
 
     A process may raise its own ``oom_score_adj``, and an engine outside Kubernetes leaves it at 0.
     """
-    told = {each for each in (_by_score(reading), _by_path(reading.path)) if each is not None}
+    by_path = _by_path(reading.path)
+    if by_path is None and reading.oom_score_adj in _SESSIONS:
+        return None
+    told = {each for each in (_by_score(reading), by_path) if each is not None}
     if len(told) != 1:
         return None
     (found,) = told

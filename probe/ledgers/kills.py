@@ -8,6 +8,7 @@ ended by SIGKILL, or nobody knows how, after the last look that did not show it.
 
 from __future__ import annotations
 
+import math
 import signal
 
 import msgspec
@@ -91,6 +92,10 @@ class Rise(msgspec.Struct, frozen=True):
             and abs(moment - self.after.observed.mono) <= WINDOW
         )
 
+    def continues(self, other: Rise) -> bool:
+        """Whether it can be a later one of the same container, whose count never falls."""
+        return self.before.path == other.after.path and self.before.kills >= other.after.kills
+
     def claimed_by(self, process: ProcessId) -> bool:
         """Whether the end of this process is one that it explains."""
         return any(each.id == process for each in self.victims)
@@ -123,6 +128,22 @@ class KillsLedger(msgspec.Struct, frozen=True):
     last: Count | None = None
     rises: tuple[Rise, ...] = ()
     waiting: tuple[Exit, ...] = ()
+    first: Count | None = None
+    """The first of this container: nobody knows when what it had counted by then was killed."""
+
+    def unexplained(self, began: Instant | None, ended: Instant) -> int:
+        """How many kills of this container no exit explains that may lie between these moments.
+
+        ``began`` is None where nobody knows it.
+        """
+        start = began.mono if began is not None else -math.inf
+        found = sum(
+            each.unclaimed
+            for each in self.rises
+            if not each.over and each.after.observed.mono > start and each.before.observed.mono < ended.mono
+        )
+        first = self.first
+        return found + (first.kills if first is not None and first.observed.mono > start else 0)
 
     def told_since(self, moment: Instant) -> bool:
         """Whether a look at the count has begun since this moment."""
@@ -209,7 +230,7 @@ class KillsLedger(msgspec.Struct, frozen=True):
             return self, ()
         if last is None or last.path != count.path or count.kills < last.kills:
             # Another cgroup: what was counted in the one before is no measure for it.
-            return KillsLedger(count, self._over(), _after(self.waiting, count)), ()
+            return KillsLedger(count, self._over(), _after(self.waiting, count), count), ()
         if count.grouped is None:
             count = msgspec.structs.replace(count, grouped=last.grouped)
         rises = list(self.rises)
@@ -228,7 +249,7 @@ class KillsLedger(msgspec.Struct, frozen=True):
         waiting = _after(
             tuple(each for each in self.waiting if each.id not in {one.id for one in answers}), count
         )
-        return KillsLedger(count, tuple(rises[-RISES_AT_MOST:]), waiting), tuple(answers)
+        return KillsLedger(count, tuple(rises[-RISES_AT_MOST:]), waiting, self.first), tuple(answers)
 
 
 def suspicious(event: Exit) -> bool:

@@ -107,5 +107,13 @@ def may_be_of(arguments: StubArguments, key: ModelVersion, known: Container[str]
     path = _by_path(arguments)
     if path is not None and path.name in known:
         return path.name == key.name and (not key.version or path.version == key.version)
+    return key.name in possible_models(arguments, known)
+
+
+def possible_models(arguments: StubArguments, known: Container[str]) -> frozenset[str]:
+    """The names of all models that a stub may be of, as :func:`may_be_of` has it."""
+    path = _by_path(arguments)
+    if path is not None and path.name in known:
+        return frozenset((path.name,))
     name = group_of(arguments.name)
-    return key.name in (arguments.name, name, group_of(name))
+    return frozenset((arguments.name, name, group_of(name)))

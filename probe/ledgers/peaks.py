@@ -34,14 +34,13 @@ YOUNG = 5.0
 class PeaksLedger(msgspec.Struct, frozen=True):
     """``since`` is when the figures begin, ``gone`` whose end made them begin anew.
 
-    ``gpus`` are the bytes of Triton and everything below it on each GPU by UUID, ``server_gpus`` those of
-    tritonserver's own process.  ``earlier`` are the requests of each model before the probe saw it.
+    ``gpus`` are the bytes of Triton and everything below it on each GPU by UUID, ``earlier`` the requests of each
+    model before the probe saw it.
     """
 
     container: ContainerPeaks = ContainerPeaks()
     models: ModelsPeaks = ModelsPeaks()
     gpus: dict[str, int] = {}
-    server_gpus: dict[str, int] = {}
     since: Instant | None = None
     gone: tuple[str, ...] = ()
     earlier: dict[ModelVersion, int] | None = None
@@ -119,7 +118,6 @@ class PeaksLedger(msgspec.Struct, frozen=True):
             self,
             container=self.container.begun_anew(),
             gpus={},
-            server_gpus={},
             since=moment,
             gone=tuple(sorted(names)),
         )
@@ -161,8 +159,7 @@ class PeaksLedger(msgspec.Struct, frozen=True):
         if mode is not EvidenceMode.FULL or processes is None or processes.server is None:
             return self
         on = _on_gpus(reading)
-        server = on.get(processes.server.process.id.pid, {})
-        total, held = dict(server), dict[ModelVersion, dict[str, int]]()
+        total, held = dict(on.get(processes.server.process.id.pid, {})), dict[ModelVersion, dict[str, int]]()
         for live in stubs.live.values():
             pids = live.stub.pids | families.get(live.stub.process.id, frozenset())
             for pid in pids & on.keys():
@@ -172,7 +169,6 @@ class PeaksLedger(msgspec.Struct, frozen=True):
         return msgspec.structs.replace(
             self,
             gpus=highest(self.gpus, total),
-            server_gpus=highest(self.server_gpus, server),
             models=self.models.on_gpus(held) if held else self.models,
         )
 

@@ -6,6 +6,7 @@ import msgspec
 
 from probe.facts.container import ContainerReading, MemoryUse, ShmUse
 from probe.facts.instants import Instant
+from probe.facts.qos import QosClass, qos_of
 
 KEPT = 3
 """Looks: an exit that is told late may lie before the last one."""
@@ -21,7 +22,7 @@ class Scene(msgspec.Struct, frozen=True):
     observed: Instant
     memory: MemoryUse = MemoryUse()
     shm: ShmUse | None = None
-    oom_score_adj: int | None = None
+    qos: QosClass | None = None
     node_memory_bytes: int | None = None
     memory_stalled: float | None = None
     cpu_throttled: float | None = None
@@ -47,7 +48,7 @@ class ScenesLedger(msgspec.Struct, frozen=True):
             reading.observed,
             memory,
             ShmUse(shm.size_bytes, shm.used_bytes, shm.inodes_free, shm.inodes_total) if shm else None,
-            reading.oom_score_adj,
+            qos_of(reading),
             reading.node_memory_bytes,
             _share(last.memory.stall_seconds if last else None, memory.stall_seconds, elapsed),
             _share(last.throttled_seconds if last else None, throttled, elapsed),

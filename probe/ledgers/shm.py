@@ -127,8 +127,11 @@ class ShmLedger(msgspec.Struct, frozen=True, dict=True):
     @property
     def orphan_bytes(self) -> int | None:
         """What they hold; None where that is not known of every region."""
-        known = self.use is not None and self.use.files is not None and not self.use.cut
-        if not known or any(each.undecided for each in self.doubts.values()):
+        use = self.use
+        if use is None or use.files is None or use.cut:
+            return None
+        undoubted = use.shared_beyond and not self.regions.keys() <= self.owners.keys()
+        if undoubted or any(each.undecided for each in self.doubts.values()):
             return None
         return sum(each.held_bytes for each in self.orphans)
 

@@ -63,12 +63,17 @@ class Stall(msgspec.Struct, frozen=True):
 
 
 class Refusals(msgspec.Struct, frozen=True):
-    """Forks that the limit refused: the ``count`` so far, and ``lately`` those seen to happen, the last ``at``."""
+    """Forks that the limit refused: the ``count`` so far, and ``lately`` those of the present spell.
+
+    A spell goes on while less than ``REFUSED_FOR`` passes between two looks that find more; the first such look
+    was at ``since``, the last ``at``.
+    """
 
     source: object
     count: int
     lately: int = 0
     at: Instant | None = None
+    since: Instant | None = None
 
 
 _PERIODS, _THROTTLED, _HELD_BACK, _USED, _CPU_STALL = range(5)
@@ -205,4 +210,6 @@ def _refusals(before: Refusals | None, reading: ContainerReading) -> Refusals | 
         return before
     lately = before.at is not None and at.mono - before.at.mono <= REFUSED_FOR
     rose = refused - before.count
-    return Refusals(source, refused, rose + before.lately if lately else rose, at)
+    if lately:
+        return msgspec.structs.replace(before, count=refused, lately=before.lately + rose, at=at)
+    return Refusals(source, refused, rose, at, at)

@@ -23,10 +23,11 @@ class Program:
     ``pid`` and signals are the program's own.
     """
 
-    def __init__(self, process: subprocess.Popen[bytes], *, enters: bool) -> None:
+    def __init__(self, process: subprocess.Popen[bytes], *, enters: bool, pid: int | None = None) -> None:
+        """``pid`` is the program's own where the caller knows it, and it is not ``process`` itself."""
         self.process = process
         self._enters = enters
-        self._outer: int | None = _entered(process) if enters else process.pid
+        self._outer: int | None = _entered(process) if enters else pid or process.pid
         self._handle: int | None = None
         if self._outer is not None:
             with contextlib.suppress(ProcessLookupError):

@@ -135,9 +135,7 @@ def gate_answer(snapshot: Snapshot, gate: Gate, query: Query = _PLAINLY) -> Gate
         gate,
         GateObject(ok, held.since if ok == held.ok else None, failing, tuple(warnings)),
         tuple(
-            name
-            for name, each in CATALOGUE.items()
-            if each.judged and each.hold(gate) is not None and name not in excluded
+            name for name, each in CATALOGUE.items() if each.hold(gate) is not None and name not in excluded
         ),
     )
 

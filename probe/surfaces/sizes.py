@@ -5,6 +5,7 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Iterable, Iterator
 
+from probe.checks.manifest import size_of
 from probe.facts.sizing import ModelPeak, SizeLine, SizingStatus
 from probe.surfaces.plain import one_line
 
@@ -12,7 +13,6 @@ _WIDTH = 100
 _MODELS = 20
 """Models that are listed; the rest is counted."""
 _PARTS = ("requests.", "limits.")
-_MIB, _GIB = 1 << 20, 1 << 30
 
 
 def as_yaml(sizing: SizingStatus) -> str:
@@ -44,7 +44,7 @@ def _head(sizing: SizingStatus) -> Iterator[str]:
     held = (sizing.container.memory_bytes, sizing.container.memory_life_bytes)
     if None not in held and (held[1] or 0) > (held[0] or 0):
         yield from _comment(
-            f"Before, with models that are gone, its working set came up to {_size(held[1] or 0)}."
+            f"Before, with models that are gone, its working set came up to {size_of(held[1] or 0)}."
         )
 
 
@@ -115,15 +115,15 @@ def _models(sizing: SizingStatus) -> Iterator[str]:
 def _of_model(model: ModelPeak) -> Iterator[str]:
     if model.memory_bytes is not None:
         loading = (
-            f" ({_size(model.memory_load_bytes)} loading)" if model.memory_load_bytes is not None else ""
+            f" ({size_of(model.memory_load_bytes)} loading)" if model.memory_load_bytes is not None else ""
         )
-        yield f"memory {_size(model.memory_bytes)}{loading}"
+        yield f"memory {size_of(model.memory_bytes)}{loading}"
     if model.shm_bytes is not None:
-        yield f"/dev/shm {_size(model.shm_bytes)}"
+        yield f"/dev/shm {size_of(model.shm_bytes)}"
     if model.cpu_cores is not None:
         yield f"{model.cpu_cores:.2f} cores"
     for uuid, held in sorted(model.gpu_memory_bytes.items()):
-        yield f"{_size(held)} on {uuid}"
+        yield f"{size_of(held)} on {uuid}"
 
 
 def _comment(text: str, indent: str = "", first: str = "", rest: str = "") -> Iterable[str]:
@@ -141,7 +141,3 @@ def _comment(text: str, indent: str = "", first: str = "", rest: str = "") -> It
 def _scalar(quantity: str) -> str:
     # A bare number would be a number, which Kubernetes takes and other readers of a quantity may not.
     return f'"{quantity}"' if quantity.isdigit() else quantity
-
-
-def _size(count: int) -> str:
-    return f"{count / _GIB:.1f} GiB" if count >= _GIB else f"{count / _MIB:.0f} MiB"

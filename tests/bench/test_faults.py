@@ -17,8 +17,6 @@ from probe.sandbox.repositories import Repository
 from probe.sandbox.wheel import TritonInstallation
 from probe.settings import load
 
-UNJUDGED = tuple(name for name, each in CATALOGUE.items() if not each.judged)
-
 
 def fault(name: str = "a fault", *reasons: str, pace: Pace = Pace.EVENT) -> Fault:
     """A fault that is never struck."""
@@ -96,15 +94,6 @@ def test_what_is_not_as_it_should_be_is_not_met(seen: Outcome, complaint: str) -
     """Not seen, misnamed, seen for a moment alone, a restart asked for at once, or too late."""
     results, _ = split(report([Series(fault(), [outcome(), seen])]))
     assert any(complaint in name and each.met is False for name, each in results.items())
-
-
-def test_a_reason_that_is_not_judged_yet_is_no_failure(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The fault does not happen, and its row says so."""
-    monkeypatch.setattr(faults, "deployed", lambda: pytest.fail("this fault must not happen"))
-    later = fault("later", *UNJUDGED[:2])
-    results, table = split(faults.measure([later], FULL))
-    assert table.rows == (("later", "0", f"not judged yet: {', '.join(UNJUDGED[:2])}", "", "", ""),)
-    assert all(each.met for each in results.values())
 
 
 def test_a_fault_that_can_not_be_measured_is_told_with_its_reason() -> None:

@@ -21,6 +21,7 @@ from probe.checks.around import (
 from probe.checks.stubs import judge
 from probe.facts.container import CpuUse, Limit, MemoryUse, ShmUse
 from probe.facts.findings import Claim
+from probe.facts.qos import QosClass
 from probe.kits.quantities import parse_size
 from probe.ledgers.obituaries import ObituariesLedger
 from probe.ledgers.scenes import Scene
@@ -100,7 +101,17 @@ SEEN = serving(TWO).seen
         (
             scene(64 * GIB, GIB, node_memory_bytes=64 * GIB, peak=60 * GIB),
             None,
-            ["has no memory limit of its own", "60.0 GiB of the node's 64.0 GiB", "larger node"],
+            [
+                "has no memory limit of its own",
+                "peak of 60.0 GiB, of the node's 64.0 GiB, counts the files that it read; without them 1.0 GiB was",
+                "requests: {memory: 1536Mi}",
+                "larger node and set resources: {requests: {memory: 76Gi}",
+            ],
+        ),
+        (
+            scene(None, 60 * GIB, node_memory_bytes=64 * GIB, peak=61 * GIB),
+            None,
+            ["has no memory limit of its own", "61.0 GiB of the node's 64.0 GiB", "larger node"],
         ),
     ],
 )
@@ -117,8 +128,11 @@ def test_a_limit_that_was_raised_since_is_the_one_to_begin_from() -> None:
     """A proposal below it would undo what somebody did."""
     raised = looked(serving(TWO), MIB, limit=8 * GIB).seen
     remedy = memory_remedy(raised, scene(held=2 * GIB))
-    assert "was 2.0 GiB then, and is 8.0 GiB now, which may be enough" in remedy
+    assert "was 2.0 GiB then, and it is 8.0 GiB now, which may be enough" in remedy
     assert "{memory: 10752Mi}" in remedy
+    given = memory_remedy(raised, scene(None, GIB, peak=30 * GIB))
+    assert "had no limit then, and it is 8.0 GiB now, which may be enough" in given
+    assert "{memory: 10752Mi}" in given
     lowered = looked(serving(TWO), MIB, limit=GIB).seen
     assert "from 2Gi to 3Gi" in memory_remedy(lowered, scene(held=2 * GIB))
 
@@ -159,7 +173,7 @@ def test_no_proposal_is_below_the_limit_or_below_what_was_held(
             "The container held 1.0 GiB of its limit of 2.0 GiB 3.0 s before; its peak was 2.0 GiB.",
         ),
         (
-            scene(None, GIB, oom_score_adj=1000),
+            scene(None, GIB, qos=QosClass.BEST_EFFORT),
             None,
             (
                 "The container held 1.0 GiB, without a memory limit of its own, 3.0 s before, in a pod that is "

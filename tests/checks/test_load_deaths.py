@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 import pytest
@@ -11,6 +12,7 @@ from probe.facts.container import Limit, MemoryUse, ShmUse
 from probe.facts.findings import Claim
 from probe.facts.models import ModelState
 from probe.facts.processes import Stub
+from probe.ledgers.obituaries import KEPT
 from probe.settings import Settings
 from probe.settings.schema import ModelsSettings
 from tests.worlds import GIB, MIB, World, entry, python_model, server, serving, stub, worker
@@ -93,15 +95,26 @@ def test_another_end_is_told_as_what_it_was(how: dict[str, int], said: str, reme
 
 
 def test_an_end_that_nobody_can_tell_is_a_possibility_where_there_were_kills() -> None:
-    """The probe came when the kills had been counted."""
-    begun = counted(serving(OTHER), 2)
-    claim = failed(counted(loading(world=begun).without_stub(200).scans(), 2))
+    """The count was first read when it had ended."""
+    claim = failed(counted(loading(kills=None).without_stub(200).scans(), 2))
     assert "for a cause that the kernel does not tell here" in claim.message
     assert "has killed 2 processes of this container" in claim.message
     assert claim.evidence["cause"] == "stub_unhealthy"
     assert "resources.limits.memory" in claim.remedy
     none = failed(counted(loading().without_stub(200).scans(), 0))
     assert "perhaps" not in none.message
+
+
+def test_kills_of_another_time_are_no_possibility() -> None:
+    """They were counted before the load began, or of this container's past when the probe came."""
+    past = counted(serving(OTHER), 2)
+    late = counted(past, 3).later(9000).asks()
+    for begun, kills in ((past, 2), (late, 3)):
+        ended = failed(counted(loading(world=begun).without_stub(200).scans(), kills))
+        assert "does not tell here" in ended.message
+        unseen = failed(counted(indexed(begun.asks(), ModelState.LOADING), kills))
+        assert "did not see its stub process end" in unseen.message
+        assert "perhaps" not in ended.message + unseen.message
 
 
 def test_a_bus_error_with_a_full_dev_shm_is_its_exhaustion() -> None:
@@ -223,10 +236,12 @@ def test_a_path_that_leads_nowhere_leaves_the_name(name: str) -> None:
 
 def test_what_died_under_an_earlier_triton_is_not_asked() -> None:
     """The same model fails to load under the next one."""
-    seen = counted(loading().exits(200, signal=9), 1).server_exits(code=1)
-    again = serving(OTHER, server=server(pid=77), first_pid=500)
-    seen = seen.having(server=again.server, stubs=again.stubs).scans().polls()
-    assert failed(counted(seen, 0)).evidence["cause"] == "stub_unhealthy"
+    unseen = counted(indexed(counted(serving(OTHER), 0), ModelState.LOADING), 1).later(20)
+    for killed in (counted(loading().exits(200, signal=9), 1), unseen):
+        seen = killed.server_exits(code=1)
+        again = serving(OTHER, server=server(pid=77), first_pid=500)
+        seen = seen.having(server=again.server, stubs=again.stubs).scans().polls()
+        assert failed(counted(seen, 0)).evidence["cause"] == "stub_unhealthy"
 
 
 # Stubs that were never seen
@@ -266,6 +281,23 @@ def test_a_kill_that_another_claims_is_not_its_stub() -> None:
     for kills, cause in ((1, "stub_unhealthy"), (2, "stub_oom_killed")):
         claims = counted(seen, kills).asks(index=both).claims(judge)
         assert [each.evidence["cause"] for each in claims] == [cause, cause]
+
+
+def test_a_thousand_loads_that_failed_together_are_told_in_no_time() -> None:
+    """With kills that may have been of any, and deaths that are of others: a turn of the engine waits for it."""
+    names = [f"x{number}" for number in range(1000)]
+    others = tuple(stub(3000 + number, f"y{number}_0_0") for number in range(KEPT))
+    world = counted(serving(OTHER), 0).with_stub(*others).scans()
+    world = counted(world.asks(index=tuple(entry(each, ModelState.LOADING) for each in names)), 1)
+    world = counted(world, 3)
+    for each in others:
+        world = world.exits(each.process.id.pid, signal=11)
+    world = world.asks(index=tuple(entry(each, ModelState.UNAVAILABLE, UNHEALTHY) for each in names))
+    began = time.process_time()
+    claims = world.claims(judge)
+    assert time.process_time() - began < 1.0
+    assert {each.evidence["cause"] for each in claims} == {"stub_unhealthy"}
+    assert len(claims) == 1000
 
 
 def test_a_probe_that_came_later_tells_what_may_have_been() -> None:

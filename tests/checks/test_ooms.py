@@ -51,6 +51,7 @@ def test_a_kill_is_told_with_its_victim_its_memory_and_its_moment() -> None:
         "count_before": 0,
         "count_after": 1,
         "count_file": None,
+        "kills_in_containers_before": 0,
         "victims": "the stub m_0_1 (pid 101)",
         "victims_unknown": 0,
         "whole_container": False,
@@ -69,6 +70,8 @@ def test_a_rise_that_a_look_found_is_told_and_has_no_moment_of_its_own() -> None
     claim = counted(begun(), 1).only("OomKilled", judge)
     assert claim.event_at is None
     assert "It was a process that nobody watched." in claim.message
+    assert "memory between 2026-09-21T14:13:24Z and 2026-09-21T14:13:25Z." in claim.message
+    assert claim.evidence["killed_at"] is None
     exited = begun().exits(101, signal=9)
     moment = exited.book.obituaries.kept[-1].exit.observed
     assert counted(exited, 1).only("OomKilled", judge).event_at == moment
@@ -115,7 +118,7 @@ def test_several_kills_are_one_claim_that_names_the_first_few() -> None:
     for one in new:
         seen = seen.exits(one.process.id.pid, signal=9)
     claim = counted(counted(seen, 7), 9).only("OomKilled", judge)
-    assert "killed 9 processes of Triton's container for want of memory, the last at" in claim.message
+    assert "killed 9 processes of Triton's container for want of memory, the last between" in claim.message
     assert "the stub x_0_4 (pid 304), 2 more that were watched, 2 that nobody watched." in claim.message
     assert (claim.evidence["kills"], claim.evidence["victims_unknown"]) == (9, 2)
 
@@ -174,6 +177,14 @@ def test_a_container_that_was_killed_as_a_whole_is_told_as_that(first: str) -> N
     assert seen.later(LATE + 100).reasons(judge) == ["OomKilled"]
 
 
+def test_one_kill_that_was_counted_in_time_is_not_all_that_died() -> None:
+    """The kernel counts them one by one, and the cgroup is gone before the next look."""
+    seen = grown().oom(1, path="", groups=0).exits(101, signal=9).exits(100, signal=9).server_exits(signal=9)
+    message = seen.only("OomKilled", judge).message
+    assert "1 process by its count" in message
+    assert "Among them: tritonserver (pid 5), the stub m_0_1 (pid 101), the stub m_0_0 (pid 100)." in message
+
+
 def test_what_killed_the_container_is_told_when_the_next_one_runs() -> None:
     """Its counters begin at 0, which is neither a kill nor a proof that there was none."""
     seen = whole(grown(), first="count")
@@ -188,8 +199,28 @@ def test_what_killed_the_container_is_told_when_the_next_one_runs() -> None:
     assert "StubDead" not in seen.reasons()
     assert seen.later(LATE + 2).reasons(judge) == []
     more = counted(seen.exits(500, signal=9), 1, groups=0).only("OomKilled", judge)
-    assert "Triton's container for want of memory, the last at" in more.message
-    assert (more.evidence["count_before"], more.evidence["count_after"], more.evidence["kills"]) == (0, 1, 4)
+    assert "killed a process of Triton's container for want of memory at" in more.message
+    assert "It was the stub m_0_0 (pid 500)." in more.message
+    assert "Before that it had killed 3 processes of earlier containers, the last at" in more.message
+    assert (more.evidence["count_before"], more.evidence["count_after"], more.evidence["kills"]) == (0, 1, 1)
+    assert more.evidence["kills_in_containers_before"] == 3
+
+
+def test_a_container_that_is_killed_over_and_over_is_told_with_its_last_end() -> None:
+    """What the kernel counted in the containers before is no figure of this one, and nor are their victims."""
+    seen = whole(grown(), first="count")
+    for pid in (600, 700):
+        again = serving(TWO, server=server(pid=pid), first_pid=pid + 1)
+        seen = seen.having(server=again.server, stubs=again.stubs).scans().polls().asks()
+        seen = counted(seen, 0, groups=0, oom_group=True).oom(3, path="", groups=1)
+        seen = seen.exits(pid + 1, signal=9).exits(pid + 2, signal=9).server_exits(signal=9)
+    claim = seen.only("OomKilled", judge)
+    assert ", 3 processes by its count" in claim.message
+    assert (
+        "Among them: tritonserver (pid 700), the stub m_0_0 (pid 701), the stub m_0_1 (pid 702)."
+        in claim.message
+    )
+    assert "Before that it had killed 6 processes of earlier containers, the last at" in claim.message
 
 
 def test_a_triton_that_was_killed_alone_says_so() -> None:

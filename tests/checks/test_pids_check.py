@@ -52,6 +52,17 @@ def test_a_refused_fork_is_told_for_some_minutes() -> None:
     assert world.later(302).reasons(judge) == []
 
 
+def test_refusals_that_do_not_end_are_counted_over_the_time_that_they_took() -> None:
+    """One a minute for an hour is not sixty within five minutes."""
+    world = look(20, refused=0)
+    for count in range(1, 62):
+        world = world.later(59).contained(pids=PidsUse(HUNDRED, 20, count))
+    message = world.only("PidsPressure", judge).message
+    assert "refused it 61 new processes or threads within 60 min" in message
+    world = world.later(301).contained(pids=PidsUse(HUNDRED, 20, 62))
+    assert "refused it 1 new processes or threads within 5 min" in world.only("PidsPressure", judge).message
+
+
 def test_a_refusal_by_a_limit_that_can_not_be_seen_is_told_all_the_same() -> None:
     """The pod's limit is above the container's namespace; no number is invented for it."""
     world = look(20, None, refused=3).contained(pids=PidsUse(None, 20, 4))

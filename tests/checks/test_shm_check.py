@@ -128,7 +128,11 @@ def test_a_step_that_was_seen_may_come_again_where_much_is_in_use(
 def test_inodes_run_out_too() -> None:
     """Each region takes one; of bytes there may be plenty."""
     told = serving(python_model("m")).shm(inodes_free=3, inodes_total=100, size=64 * MIB)
-    assert "3 of 100 inodes are free" in told.only("ShmPressure", shm.judge).message
+    claim = told.only("ShmPressure", shm.judge)
+    assert "3 of 100 inodes are free" in claim.message
+    assert "nr_inodes" in claim.remedy
+    assert "sizeLimit" not in claim.remedy
+    assert claim.evidence["suggested_bytes"] is None
     assert serving(python_model("m")).shm(inodes_free=300, inodes_total=1000).reasons(shm.judge) == []
 
 
@@ -232,12 +236,12 @@ def test_auto_complete_stubs_and_other_backends_need_nothing_lasting() -> None:
 
 
 def test_stubs_whose_model_is_not_known_yet_count() -> None:
-    """While they load, their model is in no answer of Triton's."""
+    """While they load, their model is in no answer of Triton's: it is named by their command lines."""
     seen = World(
         server=server(), stubs=tuple(stub(each, f"m_0_{each}", "m") for each in range(100, 110))
     ).scans()
     claim = seen.shm(size=16 * MIB).only("ShmTooSmall", shm.judge)
-    assert "10 stubs (not yet known 10) need 20 MiB" in claim.message
+    assert "10 stubs (m 10) need 20 MiB" in claim.message
 
 
 def test_only_the_models_with_the_most_stubs_are_named() -> None:

@@ -141,6 +141,15 @@ def test_no_limit_and_an_unreadable_one_are_different(
             "1536Mi",
             "killed 3 processes here",
         ),
+        # The kernel keeps no peak: it may have been the limit.
+        (ContainerPeaks(memory=level(GIB), oom_kills=1), reading(2 * GIB), "3Gi", "killed a process here"),
+        # A limit above the node's memory held nothing down.
+        (
+            ContainerPeaks(memory=level(GIB), oom_kills=1),
+            reading(64 * GIB, node=32 * GIB),
+            "1536Mi",
+            "killed a process here",
+        ),
         (ContainerPeaks(memory=level(GIB), oom_kills=3), None, "1536Mi", "killed 3 processes here"),
         (ContainerPeaks(memory=level(GIB)), reading(GIB), "1536Mi", "The limit of 1.0 GiB was reached."),
     ],
@@ -153,6 +162,14 @@ def test_what_a_limit_held_down_is_a_guess(
     assert (line.value, line.at_least) == (value, True)
     assert why in line.reason
     assert "is a guess" in line.reason
+
+
+def test_the_limit_of_all_pods_together_is_none_of_its_own() -> None:
+    """A BestEffort container is told to have none, as MemoryUnlimited tells it."""
+    limit = Limit(8 * GIB, "/sys/fs/cgroup/kubepods.slice/memory.max")
+    now = ContainerReading(at(0), memory=MemoryUse(limit), node_memory_bytes=9 * GIB)
+    line = memory(ContainerPeaks(memory=level(7.9 * GIB)), now)["limits.memory"]
+    assert (line.now, line.at_least) == ("none", False)
 
 
 def test_more_than_the_node_has_is_said() -> None:
@@ -199,6 +216,19 @@ def test_shm_of_little_is_what_every_runtime_gives() -> None:
     assert "charged to the memory of the container" in line.reason
 
 
+def test_shm_is_never_proposed_so_small_that_it_would_be_too_small() -> None:
+    """Steps that are larger than all that was in use."""
+    line = next(iter(shm_line(ContainerPeaks(shm=level(4 * MIB)), None, 4, 256 * MIB, 260 * MIB)))
+    assert 260 * MIB <= amount(line) <= 1.1 * 260 * MIB
+    assert "Once each has grown, they need 260 MiB in all." in line.reason
+    assert "Once each" not in shm_reason(64 * MIB, 66 * MIB)
+
+
+def shm_reason(peak: int, needed: int) -> str:
+    """Why this size, with steps of 2 MiB."""
+    return next(iter(shm_line(ContainerPeaks(shm=level(peak)), None, 2, 2 * MIB, needed))).reason
+
+
 def test_a_full_shm_is_a_guess() -> None:
     """Nobody saw what the regions would have taken."""
     line = shm(126 * MIB, 2, 2 * MIB, reading(shm=128 * MIB))
@@ -231,6 +261,13 @@ def test_the_request_follows_serving_and_no_load(serving: float, load: float) ->
     assert cores(lines["requests.cpu"]) <= 2 * serving
     assert lines["limits.cpu"].value is None
     assert cores(lines["limits.cpu"]) >= max(serving, load)
+
+
+def test_a_load_that_reached_the_limit_makes_no_guess_of_serving() -> None:
+    """Frameworks compile on every core that they get."""
+    lines = cpu(ContainerPeaks(cores=level(1.0, 4.0)), reading(cpu=4.0))
+    assert (lines["requests.cpu"].value, lines["requests.cpu"].at_least) == ("1300m", False)
+    assert lines["limits.cpu"].at_least
 
 
 def test_a_triton_at_rest_asks_for_a_little() -> None:
@@ -304,6 +341,7 @@ def test_gpus_are_as_many_as_triton_has_and_say_who_holds_what() -> None:
         "Triton held up to 16.0 GiB on GPU-a (m0/1 5.0 GiB, m1/1 4.0 GiB, m2/1 3.0 GiB and 2 more); "
         "up to 1.0 GiB on GPU-b."
     )
+    assert line.reason.endswith("Each has to have 20.0 GiB for Triton alone: the most on one + 25%.")
 
 
 def test_gpus_whose_memory_can_not_be_told_are_counted_all_the_same() -> None:
@@ -311,6 +349,7 @@ def test_gpus_whose_memory_can_not_be_told_are_counted_all_the_same() -> None:
     line = gpus(1)
     assert line is not None
     assert (line.value, line.figure) == ("1", "What Triton holds on them can not be told here.")
+    assert line.reason.endswith("They are given whole.")
 
 
 def test_a_mig_device_is_no_gpu_to_ask_for() -> None:

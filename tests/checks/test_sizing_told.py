@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
 import pytest
 
 from probe.checks.sizing.told import sizing
 from probe.checks.sizing.watch import NAMED, WATCHED_SECONDS
 from probe.facts.container import CpuUse, Limit, MemoryUse, ShmUse
-from probe.facts.models import InstanceKind
+from probe.facts.models import InstanceKind, ModelState
 from probe.facts.sizing import ContainerPeak, SizingStatus
 from probe.ledgers.peaks import GONE_SECONDS
 from probe.settings import ModelsSettings, Settings
@@ -20,6 +21,7 @@ from tests.worlds import (
     World,
     config,
     ensemble,
+    entry,
     gpu,
     group,
     python_model,
@@ -108,6 +110,36 @@ def test_models_that_nobody_asked_are_named_and_not_all_of_a_thousand() -> None:
     world = holding(serving(*models, ensemble("e", "m1"), settings=settings))
     (sentence,) = (each for each in told(world).why_not if "Nobody" in each)
     assert sentence.startswith("Nobody asked m1/1, m2/1, m3/1, m4/1, m5/1 and 2 more since")
+
+
+def tried(world: World, state: ModelState, reason: str = "") -> SizingStatus:
+    """What is told once the index names another model, in this state."""
+    loaded = tuple(entry(each.key.name, ModelState.READY) for each in world.rows)
+    return told(world.asks(index=(*loaded, entry("o", state, reason))))
+
+
+def test_a_model_that_is_not_loaded_is_not_among_the_figures() -> None:
+    """Its load failed or goes on; one that was unloaded on demand is no part of it."""
+    world = asked(from_its_start(*MODELS), WATCHED_SECONDS + 60, "m", "n")
+    sentence = "Triton has not loaded o/1: what they take is not among the figures."
+    assert tried(world, ModelState.LOADING).why_not == (sentence,)
+    assert tried(world, ModelState.UNAVAILABLE, "Stub process is not healthy").why_not == (sentence,)
+    assert tried(world, ModelState.UNAVAILABLE, "unloaded").why_not == ()
+
+
+def test_a_version_that_is_not_loaded_beside_one_that_serves_says_nothing() -> None:
+    """The model is among the figures."""
+    world = asked(from_its_start(*MODELS), WATCHED_SECONDS + 60, "m", "n")
+    loaded = tuple(entry(each.key.name, ModelState.READY) for each in world.rows)
+    assert told(world.asks(index=(*loaded, entry("m", ModelState.LOADING, version="2")))).why_not == ()
+
+
+def test_what_stubs_need_of_shm_is_proposed() -> None:
+    """One whose region grows by much more than it holds."""
+    one = stub(100, "m_0_0")
+    arguments = msgspec.structs.replace(one.arguments, shm_growth_bytes=256 * MIB)
+    world = serving(MODELS[0]).having(stubs=(msgspec.structs.replace(one, arguments=arguments),)).scans()
+    assert {each.what: each.value for each in told(holding(world)).proposal}["shm.sizeLimit"] == "257Mi"
 
 
 @pytest.mark.parametrize(

@@ -35,6 +35,14 @@ def status(*lines: SizeLine) -> bytes:
     return msgspec.json.encode({"schema": 1, "sizing": told, "models": []})
 
 
+HUGE = (
+    status()
+    .replace(b'"memory_bytes":null', b'"memory_bytes":1')
+    .replace(b'"memory_life_bytes":null', b'"memory_life_bytes":1' + 400 * b"0")
+)
+"""A whole number that no float holds."""
+
+
 def test_it_prints_yaml_and_exits_0(daemon: Answering, capfd: pytest.CaptureFixture[str]) -> None:
     """From ``/status``, below the path of a proxy too."""
     server = daemon(200, status(SizeLine("limits.memory", "1Gi", "Seen.", "So.")))
@@ -62,6 +70,9 @@ def test_json_is_the_part_of_the_status(daemon: Answering, capfd: pytest.Capture
         (200, b'{"schema": 1}', "tells no sizes"),
         (200, status(SizeLine("limits.memory", "1Gi\nrm: x", "Seen.", "So.")), "no quantity"),
         (200, status(SizeLine("limits.cpu", None, "Seen.", "So.", if_demanded="x")), "no quantity"),
+        (200, status(SizeLine("limits.cpu: 1\nrm", "1", "Seen.", "So.")), "none of a manifest"),
+        (200, status().replace(b'"schema":1', b'"schema":2'), "schema 2"),
+        (200, HUGE, "no size"),
     ],
 )
 def test_what_is_no_status_with_sizes_is_no_answer(

@@ -16,7 +16,7 @@ from typing import TypeVar
 import msgspec
 import pytest
 
-from probe.engine import looks
+from probe.engine import container_looks, looks
 from probe.engine.engine import Engine
 from probe.engine.eyes import Eyes
 from probe.facts.canaries import CanaryOrder, CanaryOutcome, CanaryResult
@@ -541,3 +541,4 @@ async def watching(stage: Stage, settings: Settings | None = None) -> AsyncItera
 def instant_errands(monkeypatch: pytest.MonkeyPatch) -> None:
     """Do the engine's blocking looks in the loop, so that they agree with virtual time."""
     monkeypatch.setattr(looks, "Errand", InstantErrand)
+    monkeypatch.setattr(container_looks, "Errand", InstantErrand)

@@ -92,7 +92,7 @@ async def test_blocked_threads_delay_neither_exits_nor_the_loop_nor_closing(
     await until(
         lambda: engine._looks._scanner.busy_seconds is not None and engine._looks._scanner.busy_seconds > 0.05
     )
-    assert engine._looks._reader.busy_seconds is not None
+    assert engine._looks.container._reader.busy_seconds is not None
     turns: list[float] = []
 
     async def count() -> None:
@@ -118,9 +118,9 @@ async def test_a_look_that_blocks_is_an_error_of_its_source_by_name(released: th
     """Told in /status, with the age of the look."""
     stage = Stage(clock=now)
     engine = Engine(Settings(interval=0.2), blocked(stage, released), "1", clock=now)
-    looking = asyncio.create_task(engine._looks.look_at_container())
-    await until(lambda: engine._looks._reader.busy_seconds is not None)
-    await engine._looks.look_at_container()
+    looking = asyncio.create_task(engine._looks.container.look())
+    await until(lambda: engine._looks.container._reader.busy_seconds is not None)
+    await engine._looks.container.look()
     error = engine._desk.tracks["container"].error
     assert error is not None
     assert error.startswith("read-container has not come back for ")

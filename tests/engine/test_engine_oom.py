@@ -11,7 +11,7 @@ from probe.facts.gates import Gate
 from probe.facts.processes import ProcessId
 from probe.settings import Settings
 from tests.engine.doubles import KILLED, Stage, Watch, instant_errands, watching
-from tests.worlds import GIB, server, stub
+from tests.worlds import GIB, server, stub, worker
 
 __all__ = ["instant_errands"]
 pytestmark = [pytest.mark.looptime, pytest.mark.usefixtures("instant_errands")]
@@ -47,6 +47,29 @@ async def test_a_kill_that_is_told_before_the_exit_explains_it(seconds: float) -
         await asyncio.sleep(seconds)
         watch.stage.exit(11)
         assert await cause_of_death(watch) == WANT
+
+
+@pytest.mark.parametrize(("held", "status"), [(True, KILLED), (False, KILLED), (True, None)])
+async def test_a_kill_of_a_process_whose_end_is_no_death_is_told_at_once(
+    held: bool,  # noqa: FBT001
+    status: int | None,
+) -> None:
+    """What a model started a moment ago: where the kernel tells of no kill, the exit does."""
+    stage = Stage(held=held)
+    async with watching(stage, SLOW) as watch:
+        await served(watch)
+        child = worker(21, "python3", parent=11)
+        stage.stubs = (stub(11, "echo_0_0", workers=(child,)), stub(12, "echo_0_1"))
+        await watch.until(lambda: 21 in {each.pid for each in stage.watched})
+        stage.oom_kills = 1
+        killed = watch.now
+        stage.exit(21, status)
+        told = await watch.until(lambda: watch.finding("OomKilled") is not None)
+        assert told - killed < 0.1
+        looks = stage.calls["container"]
+        stage.exit(12, 11)
+        await asyncio.sleep(1)
+        assert stage.calls["container"] == looks
 
 
 @pytest.mark.parametrize("held", [True, False])
@@ -125,6 +148,19 @@ async def test_the_container_of_a_server_that_is_gone_is_watched_until_the_next(
         stage.stubs = (stub(31, "echo_0_0"), stub(32, "echo_0_1"))
         await watch.until(lambda: watch.ok(Gate.READY))
         assert stage.watched_container == ProcessId(30, 300)
+
+
+async def test_a_kill_that_only_a_look_shows_is_told_with_that_look() -> None:
+    """Of a process that nobody watches, where the kernel tells nothing: no turn is waited for on top."""
+    stage = Stage()
+    async with watching(stage) as watch:
+        await served(watch)
+        await asyncio.sleep(2.5)
+        stage.exit(12, 11)
+        await asyncio.sleep(0.1)
+        looks, stage.oom_kills = stage.calls["container"], 1
+        looked = await watch.until(lambda: stage.calls["container"] > looks)
+        assert await watch.until(lambda: watch.finding("OomKilled") is not None) - looked < 0.2
 
 
 async def changed(watch: Watch, act: Callable[[], None]) -> int:

@@ -20,11 +20,11 @@ pytestmark = [pytest.mark.looptime, pytest.mark.usefixtures("instant_errands")]
 LEFT = "triton_python_backend_shm_region_051f6f90-7f0c-4e43-9d6a-0a3f5c1d2e3b"
 
 
-def tell(watch: Watch, used: int) -> None:
+def tell(watch: Watch, used: int, *, region_came: bool = False) -> None:
     """The kernel's word that this much of 64 MiB is in use now."""
     told = watch.stage.on_shm
     assert told is not None
-    told(ShmLevel(watch.stage.clock(), 64 * MIB, used))
+    told(ShmLevel(watch.stage.clock(), 64 * MIB, used, region_came=region_came))
 
 
 async def test_a_file_system_that_fills_is_told_at_once_and_looked_into() -> None:
@@ -42,6 +42,22 @@ async def test_a_file_system_that_fills_is_told_at_once_and_looked_into() -> Non
         await watch.until(lambda: watch.finding("ShmPressure") is None)
         peak = watch.engine.book.shm.peak
         assert peak is not None
+
+
+async def test_a_region_that_comes_is_a_stub_to_look_for_at_once() -> None:
+    """One that takes too much memory in its first second would be dead, unseen, before the next scan."""
+    stage = Stage()
+    async with watching(stage) as watch:
+        await watch.opened()
+        await asyncio.sleep(30.5)
+        scans, began = stage.calls["processes"], watch.now
+        tell(watch, 2 * MIB, region_came=True)
+        tell(watch, 3 * MIB, region_came=True)
+        await watch.until(lambda: stage.calls["processes"] > scans)
+        assert watch.now - began < 0.2
+        tell(watch, 3 * MIB)
+        await asyncio.sleep(0.2)
+        assert stage.calls["processes"] == scans + 1
 
 
 async def test_a_change_that_leaves_it_as_it_was_stirs_nobody() -> None:

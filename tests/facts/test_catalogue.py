@@ -119,15 +119,15 @@ def test_only_what_a_start_passes_through_fails_startup() -> None:
     assert named == ["Initializing", "TritonStarting", "ModelLoading"]
 
 
-def test_judged_are_the_reasons_that_some_check_mentions() -> None:
-    """A reason without a check is declared as such, and no check speaks of one that is not declared.
+def test_each_reason_is_one_that_some_check_mentions() -> None:
+    """None is declared that nobody judges, and no check speaks of one that is not declared.
 
     One rests on what the gates did, which is the engine's to know.
     """
     sources = [each.read_text() for each in Path(checks.__path__[0]).glob("*.py")]
     sources.append(Path(budget.__file__).read_text())
     mentioned = {word for source in sources for word in re.findall(r'"([A-Z][A-Za-z]+)"', source)}
-    assert {name for name, each in CATALOGUE.items() if each.judged} == mentioned & CATALOGUE.keys()
+    assert mentioned >= CATALOGUE.keys()
     assert "ObservationStale" in mentioned
     claimed = {name for source in sources for name in re.findall(r'(?:Claim\(|reason=)\s*"(\w+)"', source)}
     assert claimed <= CATALOGUE.keys()

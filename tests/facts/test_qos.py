@@ -94,8 +94,12 @@ def test_best_effort_has_no_share_of_the_cpus(weight: int | None) -> None:
 
 @pytest.mark.parametrize("score", [100, 200])
 def test_a_user_s_session_is_no_burstable_pod(score: int) -> None:
-    """What users start, rootless containers among it, gets a score of its own from systemd."""
-    assert qos_of(reading(score, "/user.slice/user-1000.slice/user@1000.service/app.slice/x.scope")) is None
+    """What users start gets a score of its own from systemd, and a rootless container does not show its path."""
+    session = "/user.slice/user-1000.slice/user@1000.service/app.slice/x.scope"
+    for path in (session, "/", "/../libpod-1.scope", ""):
+        assert qos_of(reading(score, path)) is None
+        assert requested_memory(reading(score, path, node=64 * GIB)) is None
+    assert qos_of(reading(score, SLICE.format("burstable"))) is BURSTABLE
 
 
 @pytest.mark.parametrize(

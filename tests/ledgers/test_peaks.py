@@ -147,7 +147,6 @@ def test_gpu_memory_is_told_by_gpu_of_all_of_triton_and_by_model() -> None:
     world = world.looks(*first).scans(existing=(150,)).looks(*first)
     world = world.looks(gpu("GPU-a", {SERVER_PID: GIB, 100: GIB}), gpu("GPU-b", {100: 5 * MIB}))
     assert peaks(world).gpus == {"GPU-a": 6 * GIB, "GPU-b": 5 * MIB}
-    assert peaks(world).server_gpus == {"GPU-a": GIB}
     assert peaks(world).models.records[key("m")].gpus == {"GPU-a": 5 * GIB, "GPU-b": 5 * MIB}
 
 
@@ -164,7 +163,7 @@ def test_a_lower_figure_changes_nothing_and_a_missing_one_is_none() -> None:
     world = world.looks(gpu("GPU-a", {100: GIB, SERVER_PID: None}))
     again = world.looks(gpu("GPU-a", {100: MIB, SERVER_PID: None}))
     assert peaks(again).models.records == peaks(world).models.records
-    assert (peaks(again).gpus, peaks(again).server_gpus) == ({"GPU-a": GIB}, {})
+    assert peaks(again).gpus == {"GPU-a": GIB}
 
 
 @pytest.mark.parametrize("used", [None, 0])

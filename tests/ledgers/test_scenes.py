@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from probe.facts.container import ContainerReading, CpuUse, Limit, MemoryUse, ShmFile, ShmUse
+from probe.facts.qos import QosClass
 from probe.ledgers.scenes import KEPT, ScenesLedger
 from tests.worlds import MIB, at
 
@@ -43,6 +44,13 @@ def test_a_few_looks_are_kept_without_their_lists() -> None:
     assert len(ledger.looks) == KEPT
     assert ledger.looks[-1].observed == at(KEPT + 2)
     assert ledger.looks[-1].shm == ShmUse(MIB, 5, 1, 2)
+
+
+def test_the_class_of_the_pod_is_what_all_witnesses_agree_on() -> None:
+    """Outside Kubernetes too, anybody may be the first to die, and has a share of the CPUs like all others."""
+    pod = looked(ScenesLedger(), 0, oom_score_adj=1000, cpu=CpuUse(weight=1))
+    service = looked(ScenesLedger(), 0, oom_score_adj=1000, cpu=CpuUse(weight=100))
+    assert (pod.looks[0].qos, service.looks[0].qos) == (QosClass.BEST_EFFORT, None)
 
 
 def test_shares_are_of_the_time_between_two_looks() -> None:

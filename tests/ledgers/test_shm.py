@@ -107,6 +107,8 @@ def test_where_others_may_use_it_unseen_only_known_regions_are_doubted() -> None
     """With the machine's own ``/dev/shm``, a file of another Triton's looks like one that was left."""
     seen = serving(python_model("m")).shm(LEFT, shared_beyond=True)
     assert seen.book.shm.suspects == frozenset()
+    assert seen.book.shm.orphan_bytes is None
+    assert seen.shm(shared_beyond=True).book.shm.orphan_bytes == 0
     again = restarted(seen)
     for _ in range(3):
         again = again.shm(FIRST, LEFT, shared_beyond=True)

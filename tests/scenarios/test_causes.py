@@ -38,21 +38,22 @@ def failed(probe: Daemon, cause: str) -> Finding:
     return probe.wait_until(f"ModelLoadFailed for {cause}", found, 30)
 
 
+@pytest.mark.timeout(120)  # Triton looks after a stub that loads every 5 s, and there are two loads
 @pytest.mark.parametrize("seconds", ["0", "4"])
 def test_a_model_that_outgrows_the_limit_in_initialize_is_told_with_the_line_that_cures_it(
+    made_cgroup: Callable[[bytes], Path],
     triton: StartTriton,
     repository: Repository,
     daemon: StartDaemon,
-    made_cgroup: Callable[[bytes], Path],
     seconds: str,
 ) -> None:
     """Triton says no more than that a stub is not healthy; the proposed limit, applied, lets the model load.
 
-    One that takes its memory at once is dead before any scan can have seen it.
+    One that takes its memory at once is dead before a scan has seen it, unless chance has it otherwise.
     """
     cgroup = made_cgroup(b"memory")
     repository.add_echo("small", kind="KIND_CPU")
-    greedy = {"initialize": "grow", "grow_mib": "400", "initialize_seconds": seconds}
+    greedy = {"initialize": "grow", "grow_mib": "300", "initialize_seconds": seconds}
     repository.add_echo("greedy", kind="KIND_CPU", parameters=greedy)
     server = triton(control_mode="explicit")
     (cgroup / "cgroup.procs").write_text(f"{server.outer_pid}\n")
@@ -69,7 +70,9 @@ def test_a_model_that_outgrows_the_limit_in_initialize_is_told_with_the_line_tha
     assert "Stub process 'greedy_0_0' is not healthy" in told.message
     assert re.search(r"oom_kill of /\S+/memory\.\w+ rose from 0 to 1", told.message)
     assert told.evidence["container_limit_bytes"] == LIMIT
-    assert told.evidence.get("process", "unseen") == ("greedy_0_0" if seconds == "4" else "unseen")
+    # Of one that dies at once a scan may have caught a glimpse.
+    seen = told.evidence.get("process")
+    assert seen == "greedy_0_0" or (seen is None and seconds == "0")
     line = re.search(r"resources: {limits: {memory: (\w+)}}", told.remedy)
     assert line is not None
     wanted = parse_size(line[1])
@@ -81,22 +84,14 @@ def test_a_model_that_outgrows_the_limit_in_initialize_is_told_with_the_line_tha
     assert killed.subject.kind == "container"
     assert killed.gates == killed.pending == ()
     assert killed.evidence["kills"] == 1
-    assert "stub of greedy" in str(killed.evidence["victims"]) or seconds == "4"
-    assert "stub greedy_0_0" in str(killed.evidence["victims"]) or seconds == "0"
+    assert ("stub greedy_0_0" if seen else "stub of greedy") in str(killed.evidence["victims"])
     assert probe.finding("StubDead") is None
 
-    while wanted < 4 * LIMIT:
-        # What it wanted on top was never seen: the remedy may have to be followed more than once.
-        (cgroup / name).write_text(str(wanted))
-        with contextlib.suppress(TritonError):
-            server.client.load("greedy")
-        if server.client.model_ready("greedy"):
-            break
-        wanted += wanted // 4
+    (cgroup / name).write_text(str(wanted))
+    server.client.load("greedy")
     probe.wait_clear("ModelLoadFailed")
     probe.wait_code("/readyz", OPEN)
     assert probe.finding("OomKilled") is not None
-    server.stop()
 
 
 def test_a_model_that_ends_its_own_process_in_initialize_is_told_with_its_exit_code(

@@ -205,10 +205,10 @@ def test_a_stub_that_outlives_its_tritonserver_is_an_orphan_also_while_no_triton
 
 
 def test_a_stub_that_the_kernel_kills_for_want_of_memory_says_so(
+    made_cgroup: Callable[[bytes], Path],
     triton: StartTriton,
     repository: Repository,
     daemon: StartDaemon,
-    made_cgroup: Callable[[bytes], Path],
 ) -> None:
     """Triton runs in a real cgroup with a real limit, above which its model grows at a request."""
     cgroup = made_cgroup(b"memory")
@@ -228,7 +228,7 @@ def test_a_stub_that_the_kernel_kills_for_want_of_memory_says_so(
     assert re.fullmatch(
         r"oom_kill of /\S+/memory\.\w+ rose from 0 to 1", str(dead.evidence["cause_rests_on"])
     )
-    assert "from 600 MiB" in dead.remedy
+    assert "from 600Mi to 768Mi" in dead.remedy
     exits = [line for line in probe.ask("/metrics").body.splitlines() if "stub_exits_total{" in line]
     assert len(exits) == 1
     assert 'cause="oom_killed"' in exits[0]

@@ -347,6 +347,7 @@ REFUSED = [
     (b"36 1 %s / /dev/shm rw - tmpfs shm rw\n", b"RssShmem:\t       0 kB\n", "unmapped"),
     (b"36 1 %s / /dev/shm rw - tmpfs shm rw\n", b"", "undecided"),
     (b"36 1 0:9999 / /dev/shm rw - tmpfs shm rw\n", b"RssShmem:\t    1024 kB\n", "unmapped"),
+    (b"36 1 0:9999 / /mnt rw - tmpfs shm rw\n" * 2000, b"RssShmem:\t    1024 kB\n", "undecided"),
     (b"x" * (1 << 17), b"RssShmem:\t    1024 kB\n", "undecided"),
     (None, b"RssShmem:\t    1024 kB\n", "undecided"),
 ]
@@ -375,6 +376,24 @@ def test_what_a_process_that_refuses_can_have_is_told_by_its_mounts_and_its_page
 
     monkeypatch.setattr(os, "open", refusing)
     assert getattr(proc.search(file), expected) == {"region"}
+
+
+def test_a_process_that_can_not_be_read_for_a_reason_of_our_own_may_hold_it(
+    proc: Proc, file: Listed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With too many open files nobody is found, and nothing is proven by that."""
+    base = proc.process(7, line(file))
+    real = os.open
+
+    def refusing(path: bytes, flags: int, **more: int) -> int:
+        if path == os.fsencode(base / "maps"):
+            raise OSError(errno.EMFILE, "too many open files")
+        return real(path, flags, **more)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "open", refusing)
+        assert proc.search(file).undecided == {"region"}
+    assert proc.search(file).mapped == {"region"}
 
 
 def test_processes_that_go_while_they_are_searched_hold_nothing(proc: Proc, file: Listed) -> None:
@@ -441,7 +460,34 @@ def test_the_machines_own_dev_shm_is_known_by_its_namespace(
         (tmp_path / folder / "ns").mkdir(parents=True, exist_ok=True)
         if number is not None:
             (tmp_path / folder / "ns" / kind).symlink_to(f"{kind}:[{number}]")
-    assert shm.shared_beyond(os.fsencode(tmp_path), os.fsencode(tmp_path / "5")) is expected
+    assert shm.shared_beyond(os.fsencode(tmp_path), os.fsencode(tmp_path / "5"), b"") is expected
+
+
+@pytest.mark.parametrize(
+    ("own_pid", "mountinfo", "expected"),
+    [
+        (4026532000, b"36 1 0:26 / /dev/shm rw,nosuid,nodev master:4 - tmpfs tmpfs rw,inode64\n", True),
+        (4026531836, b"36 1 0:26 / /dev/shm rw,nosuid,nodev master:4 - tmpfs tmpfs rw,inode64\n", False),
+        (4026532000, b"36 1 0:45 / /dev/shm rw - tmpfs shm rw,size=65536k,inode64\n", False),
+        (
+            4026532000,
+            b"36 1 0:26 / /dev/shm rw - tmpfs a rw\n37 1 0:45 / /dev/shm rw - tmpfs b size=1k\n",
+            False,
+        ),
+        (4026532000, b"36 1 0:45 / /dev/shm rw - ext4 /dev/vda rw\n", False),
+    ],
+)
+def test_a_volume_of_the_machines_dev_shm_is_known_by_the_size_that_nobody_gave_it(
+    tmp_path: Path,
+    own_pid: int,
+    mountinfo: bytes,
+    expected: bool,  # noqa: FBT001
+) -> None:
+    """As ``hostPath`` brings it, with an IPC namespace of the container's own; a pod's own one has a size."""
+    for folder, kind, number in (("self", "pid", own_pid), ("5", "ipc", 4026532001)):
+        (tmp_path / folder / "ns").mkdir(parents=True, exist_ok=True)
+        (tmp_path / folder / "ns" / kind).symlink_to(f"{kind}:[{number}]")
+    assert shm.shared_beyond(os.fsencode(tmp_path), os.fsencode(tmp_path / "5"), mountinfo) is expected
 
 
 def test_a_folder_that_can_not_be_listed_is_measured_all_the_same(

@@ -97,6 +97,24 @@ async def test_a_region_that_comes_grows_and_goes_is_told_each_time(triton: subp
         watch.close()
 
 
+async def test_only_a_file_by_the_name_of_a_region_that_comes_is_told_as_one(
+    triton: subprocess.Popen[str],
+) -> None:
+    """Clients make and remove files of their own with each request."""
+    told: list[ShmLevel] = []
+    watch = ShmWatch(told.append)
+    watch.watch(identity(triton.pid))
+    try:
+        grow(folder(triton) / "clients", MIB)
+        await soon(lambda: told and told[-1].used_bytes == MIB)
+        assert not any(each.region_came for each in told)
+        grow(folder(triton) / "triton_python_backend_shm_region_1", MIB)
+        await soon(lambda: told[-1].used_bytes == 2 * MIB)
+        assert sum(each.region_came for each in told) == 1
+    finally:
+        watch.close()
+
+
 async def test_what_is_written_through_a_mapping_and_what_is_read_tells_nothing(
     triton: subprocess.Popen[str],
 ) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from probe.checks.container import unlimited
 from probe.checks.manifest import MIB, quantity, size_of
 from probe.checks.sizing.quantities import GUESS, HEADROOM, rounded_bytes, with_headroom
 from probe.facts.container import ContainerReading, Limit
@@ -31,7 +32,7 @@ def memory_lines(peaks: ContainerPeaks, reading: ContainerReading | None) -> Ite
     peak = peak_bytes(peaks)
     if peak is None:
         return
-    limit = reading.memory.limit if reading is not None else None
+    limit = _own_limit(reading)
     clipped = _clipped(peaks, peak, limit)
     base = max(peak, _reached(peaks, limit)) if clipped else peak
     value = quantity(rounded_bytes(with_headroom(base, at_least=bool(clipped)), LEAST_BYTES))
@@ -61,6 +62,14 @@ def memory_lines(peaks: ContainerPeaks, reading: ContainerReading | None) -> Ite
     )
 
 
+def _own_limit(reading: ContainerReading | None) -> Limit | None:
+    # That of all pods together, or one above the node's memory, holds nothing down here.
+    limit = reading.memory.limit if reading is not None else None
+    if reading is None or limit is None or unlimited(limit, reading.node_memory_bytes) is None:
+        return limit
+    return Limit(None, limit.path)
+
+
 def _clipped(peaks: ContainerPeaks, peak: int, limit: Limit | None) -> str:
     if peaks.oom_kills:
         times = "a process" if peaks.oom_kills == 1 else f"{peaks.oom_kills} processes"
@@ -72,10 +81,12 @@ def _clipped(peaks: ContainerPeaks, peak: int, limit: Limit | None) -> str:
 
 def _reached(peaks: ContainerPeaks, limit: Limit | None) -> int:
     # A kill by its own limit comes where the kernel's peak is at that limit; the looks may have missed it.  One for
-    # want of memory on the node says nothing of the limit.
-    if limit is None or limit.value is None or peaks.witness_bytes is None:
+    # want of memory on the node says nothing of the limit.  Where the kernel keeps no peak (version 2 before Linux
+    # 5.19) it may have been the limit, and less than that would have it killed again.
+    if limit is None or limit.value is None:
         return 0
-    return int(limit.value) if peaks.witness_bytes >= AT_THE_LIMIT * limit.value else 0
+    witness = peaks.witness_bytes
+    return int(limit.value) if witness is None or witness >= AT_THE_LIMIT * limit.value else 0
 
 
 def _figure(peaks: ContainerPeaks) -> str:
@@ -92,9 +103,16 @@ def _figure(peaks: ContainerPeaks) -> str:
 
 
 def shm_line(
-    peaks: ContainerPeaks, reading: ContainerReading | None, regions: int, growth_bytes: int
+    peaks: ContainerPeaks,
+    reading: ContainerReading | None,
+    regions: int,
+    growth_bytes: int,
+    needed_bytes: int = 0,
 ) -> Iterator[SizeLine]:
-    """The size of ``/dev/shm``; ``regions`` of live stubs grow by ``growth_bytes`` in all with their next step."""
+    """The size of ``/dev/shm``; ``regions`` of live stubs grow by ``growth_bytes`` in all with their next step.
+
+    With less than ``needed_bytes`` it would be ShmTooSmall.
+    """
     seen = peaks.shm.highest
     if seen is None or not (regions or seen):
         return
@@ -102,10 +120,16 @@ def shm_line(
     given = reading.shm.size_bytes if reading is not None and reading.shm is not None else None
     full = given is not None and peak >= AT_THE_LIMIT * given
     wanted = with_headroom(peak, at_least=full) + growth_bytes
-    value = rounded_bytes(min(wanted, MOST * peak), SHM_LEAST_BYTES)
+    most = max(SHM_LEAST_BYTES, MOST * peak // MIB * MIB, -(-needed_bytes // MIB) * MIB)
+    value = rounded_bytes(max(min(wanted, MOST * peak), needed_bytes), SHM_LEAST_BYTES)
+    more = (
+        f" Once each has grown, they need {size_of(needed_bytes)} in all."
+        if needed_bytes > min(wanted, MOST * peak)
+        else ""
+    )
     yield SizeLine(
         "shm.sizeLimit",
-        quantity(min(value, max(SHM_LEAST_BYTES, MOST * peak // MIB * MIB))),
+        quantity(min(value, most)),
         f"Up to {size_of(peak)} of it were in use; {regions} stubs live now.",
         (
             f"It was full: what they would have taken nobody saw. {GUESS:.0%} more is a guess."
@@ -114,7 +138,7 @@ def shm_line(
             f"no more than twice what was in use, and no less than the {size_of(SHM_LEAST_BYTES)} of every runtime. "
             "A region never shrinks."
         )
-        + " Its use is charged to the memory of the container, whose limit above holds it.",
+        + f"{more} Its use is charged to the memory of the container, whose limit above holds it.",
         at_least=full,
         now=None if given is None else size_of(given),
     )

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-from probe.checks.manifest import size_of
+import msgspec
+
+from probe.checks.manifest import cpu_quantity, size_of
 from probe.checks.sizing.quantities import (
     GUESS,
     HEADROOM,
     cores,
-    cores_quantity,
     rounded_millicores,
     with_headroom,
 )
@@ -34,20 +35,22 @@ def cpu_lines(peaks: ContainerPeaks, reading: ContainerReading | None) -> Iterat
     cap = limit.value if limit is not None else None
     clipped = _clipped(peaks, highest, cap)
     if steady is not None:
-        wanted = rounded_millicores(with_headroom(steady, at_least=bool(clipped)), LEAST_MILLICORES)
+        # A load that reached the limit says nothing of serving.
+        clipped_serving = _clipped(peaks, _served(peaks), cap)
+        wanted = rounded_millicores(with_headroom(steady, at_least=bool(clipped_serving)), LEAST_MILLICORES)
         yield SizeLine(
             "requests.cpu",
-            cores_quantity(wanted),
+            cpu_quantity(wanted / 1000),
             _figure(peaks, steady),
             (
-                f"{clipped} What it would have taken nobody saw: serving + {GUESS:.0%} is a guess."
-                if clipped
+                f"{clipped_serving} What it would have taken nobody saw: serving + {GUESS:.0%} is a guess."
+                if clipped_serving
                 else f"Serving + {HEADROOM:.0%}. Loading asks for nothing: with less it only takes longer."
             ),
-            at_least=bool(clipped),
+            at_least=bool(clipped_serving),
         )
-    burst = cores_quantity(
-        rounded_millicores(with_headroom(highest, at_least=bool(clipped)), LEAST_MILLICORES)
+    burst = cpu_quantity(
+        rounded_millicores(with_headroom(highest, at_least=bool(clipped)), LEAST_MILLICORES) / 1000
     )
     yield SizeLine(
         "limits.cpu",
@@ -73,10 +76,13 @@ def _figure(peaks: ContainerPeaks, steady: float) -> str:
     parts = [f"Serving came up to {cores(steady)}"]
     if peaks.cores.load is not None:
         parts.append(f"loading to {cores(peaks.cores.load)}")
-    served = [each.highest[0] for each in (peaks.cores.busy, peaks.cores.idle) if each.highest]
-    if served and max(served) > steady:
-        parts.append(f"spikes of at most two minutes to {cores(max(served))}")
+    if (served := _served(peaks)) > steady:
+        parts.append(f"spikes of at most two minutes to {cores(served)}")
     return f"{', '.join(parts)}."
+
+
+def _served(peaks: ContainerPeaks) -> float:
+    return msgspec.structs.replace(peaks.cores, load=None).highest or 0.0
 
 
 def gpu_line(
@@ -96,10 +102,18 @@ def gpu_line(
         (
             "MIG devices are asked for by their profile, as nvidia.com/mig-1g.10gb."
             if divided
-            else "As many as Triton has now. They are given whole: choose one that holds the figure with headroom."
-        ),
+            else "As many as Triton has now. They are given whole."
+        )
+        + _room(max(held.values(), default=0)),
         now=str(count),
     )
+
+
+def _room(most: int) -> str:
+    if not most:
+        return ""
+    wanted = size_of(with_headroom(most, at_least=False))
+    return f" Each has to have {wanted} for Triton alone: the most on one + {HEADROOM:.0%}."
 
 
 def _by_model(uuid: str, models: tuple[ModelPeak, ...]) -> str:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import math
 
+from probe.checks import manifest
 from probe.checks.manifest import MIB
 
-HEADROOM = 0.25
-"""What is put on top of a figure: what was seen says nothing of the next request, and twice as much is paid for and
-never used."""
+HEADROOM = manifest.HEADROOM - 1
+"""What is put on top of a figure; twice as much would be paid for and never used."""
 GUESS = 0.5
 """On top of a figure that a limit held down: how much more it would have been nobody saw."""
 
@@ -34,11 +34,6 @@ def rounded_millicores(cores: float, least: int = 10) -> int:
     """Cores rounded up, in millicores."""
     step = next(each for limit, each in _CORE_STEPS if cores <= limit)
     return max(least, math.ceil(cores * 1000 / step) * step)
-
-
-def cores_quantity(millicores: int) -> str:
-    """Millicores as ``1500m`` or ``2``."""
-    return str(millicores // 1000) if millicores % 1000 == 0 else f"{millicores}m"
 
 
 def cores(count: float) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from probe.checks.observation import Observation
+from probe.checks.shm_needs import need_of
 from probe.checks.sizing.memory import memory_lines, peak_bytes, shm_line
 from probe.checks.sizing.processors import cpu_lines, gpu_line
 from probe.checks.sizing.quantities import HEADROOM
@@ -49,7 +50,14 @@ def _proposal(seen: Observation, models: tuple[ModelPeak, ...]) -> tuple[SizeLin
             models,
             divided=good is not None and any(gpu.mig and gpu.uuid in on for gpu in good.gpus),
         ),
-        *shm_line(peaks, reading, len(stubs), sum(each.arguments.shm_growth_bytes for each in stubs)),
+        *shm_line(
+            peaks,
+            reading,
+            len(stubs),
+            sum(each.arguments.shm_growth_bytes for each in stubs),
+            # What nobody owns goes with the pod that the proposal replaces.
+            need_of(seen).total_bytes - (book.shm.orphan_bytes or 0),
+        ),
     )
 
 

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from probe.checks.models import UNLOADED
 from probe.checks.observation import Observation
 from probe.checks.sizing.quantities import span
+from probe.facts.models import ModelState
+from probe.ledgers.models import ModelRecord
 from probe.ledgers.peaks import PeaksLedger
 
 WATCHED_SECONDS = 600.0
@@ -37,6 +40,7 @@ def missing(seen: Observation) -> Iterator[str]:
         yield f"Requests came in {busy} of {minutes} minutes: {BUSY_MINUTES} at least."
     if container.memory.load is None:
         yield "No model was seen to load: what a load takes at its highest is not among the figures."
+    yield from _not_loaded(seen)
     yield from _unasked(seen, peaks)
 
 
@@ -47,6 +51,18 @@ def _unread(seen: Observation) -> str:
     if seen.book.server.up or reading is not None:
         return "What Triton's container takes was not read yet, or can not be seen from here."
     return "Triton has not been seen to serve yet."
+
+
+def _not_loaded(seen: Observation) -> Iterator[str]:
+    names = [str(each.key) for each in seen.records() if _lacks(seen, each)]
+    if names:
+        yield f"Triton has not loaded {_named(tuple(names))}: what they take is not among the figures."
+
+
+def _lacks(seen: Observation, record: ModelRecord) -> bool:
+    failed = record.state is ModelState.UNAVAILABLE and record.reason not in ("", UNLOADED)
+    loading = record.state is ModelState.LOADING
+    return (failed or loading) and not seen.has_ready_version(record.key.name)
 
 
 def _unasked(seen: Observation, peaks: PeaksLedger) -> Iterator[str]:

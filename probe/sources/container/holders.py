@@ -21,6 +21,8 @@ SECONDS = 0.5
 MOST_MAPS_BYTES = 16 << 20
 """Of one process: a hundred thousand mappings, more than the kernel grants unless it is told to."""
 
+_MOST_MOUNTS_BYTES = MOST_BYTES // 2
+"""Of a longer list only the first whole lines are read, and the one that is missing may be the one that counts."""
 _PIECE = 1 << 16
 _MAPPED = re.compile(rb"^\S+ \S+ \S+ ([0-9a-f]{1,3}):([0-9a-f]{1,5}) ([0-9]{1,20}) ", re.MULTILINE)
 _RESIDENT = b"RssShmem:"
@@ -85,8 +87,10 @@ def _held(base: bytes, wanted: dict[tuple[int, int], Listed]) -> Iterator[str]:
     except PermissionError as error:
         if _may_have(base, frozenset(device for device, _ in wanted)):
             raise _UnsureError from error
-    except OSError:
+    except (FileNotFoundError, ProcessLookupError):
         return  # gone, or about to be: a process that ends holds nothing for long
+    except OSError as error:  # as where we have too many files open ourselves
+        raise _UnsureError from error
 
 
 def _mappings(path: bytes) -> Iterator[tuple[bytes, bytes, bytes]]:
@@ -129,7 +133,7 @@ def _open(folder: bytes, wanted: dict[tuple[int, int], Listed]) -> Iterator[str]
 def _may_have(base: bytes, devices: frozenset[int]) -> bool:
     reader = Reader()
     mounts = reader.take(base + b"/mountinfo")
-    if mounts is not None and len(mounts) < MOST_BYTES:
+    if mounts and len(mounts) <= _MOST_MOUNTS_BYTES:
         shown = {fields[2] for line in mounts.split(b"\n") if len(fields := line.split(b" ", 3)) > 3}  # noqa: PLR2004
         if not shown & {b"%d:%d" % (os.major(each), os.minor(each)) for each in devices}:
             return False

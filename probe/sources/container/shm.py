@@ -64,24 +64,36 @@ def _shared(mountinfo: bytes, own: Path) -> int | None:
 
 def is_tmpfs(mountinfo: bytes) -> bool:
     """Whether the process's ``/dev/shm`` surely is one, so that its files have one number everywhere."""
-    kind = b""
-    for line in mountinfo.split(b"\n"):
-        before, _, after = line.partition(b" - ")
-        if before.split(b" ", 5)[4:5] == [POINT]:  # the last one is on top
-            kind = after.partition(b" ")[0]
-    return kind == b"tmpfs"
+    return _file_system(mountinfo)[0] == b"tmpfs"
 
 
-def shared_beyond(proc: bytes, base: bytes) -> bool:
+def shared_beyond(proc: bytes, base: bytes, mountinfo: bytes) -> bool:
     """Whether processes that can not be seen from here may use the process's ``/dev/shm`` too.
 
-    So it is in the machine's first IPC namespace (``--ipc=host`` brings the machine's ``/dev/shm`` with it),
-    unless we are in its first pid namespace; both have fixed numbers (Linux, ``proc_ns.h``).
+    So it is where it may be the machine's: in the machine's first IPC namespace (``--ipc=host`` brings the
+    machine's ``/dev/shm`` with it), or where it is a tmpfs that nobody gave a size (a ``hostPath``, or docker's
+    ``-v /dev/shm:/dev/shm``; what a runtime or the kubelet makes for a pod has one).  Not so where we are in the
+    machine's first pid namespace; both namespaces have fixed numbers (Linux, ``proc_ns.h``).
     """
     if _link(proc + b"/self/ns/pid") == b"pid:[4026531836]":
         return False
+    # The kernel shows a size other than its default, half of the machine's memory (shmem_show_options).
+    kind, options = _file_system(mountinfo)
+    if kind == b"tmpfs" and not any(each.startswith(b"size=") for each in options):
+        return True
     # Who may not be traced is looked at through our own folder: then our own namespace tells.
     return (_link(base + b"/ns/ipc") or _link(proc + b"/self/ns/ipc")) == b"ipc:[4026531839]"
+
+
+def _file_system(mountinfo: bytes) -> tuple[bytes, list[bytes]]:
+    """The kind of what is mounted at ``/dev/shm`` and its own options; empty where that is no mount."""
+    found: tuple[bytes, list[bytes]] = b"", []
+    for line in mountinfo.split(b"\n"):
+        before, _, after = line.partition(b" - ")
+        if before.split(b" ", 5)[4:5] == [POINT]:  # the last one is on top
+            kind, _, rest = after.partition(b" ")
+            found = kind, rest.rpartition(b" ")[2].split(b",")
+    return found
 
 
 def _link(path: bytes) -> bytes | None:

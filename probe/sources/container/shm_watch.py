@@ -38,6 +38,10 @@ _WANTED = (
     | inotify.ONLY_FOLDER
 )
 _ENDED = inotify.IGNORED | inotify.UNMOUNT
+_CAME = inotify.CREATE | inotify.MOVED_TO
+_REGION = b"_shm_region_"
+"""In the name of a region unless somebody chose another prefix (python_backend, ``python_be.cc``): of what clients
+make and remove with each request, nobody is to be stirred."""
 
 
 class ShmWatch:
@@ -132,7 +136,8 @@ class ShmWatch:
             self._busy_since = moment
         self._pause = LONGEST_PAUSE if moment - self._busy_since > FLOOD else PAUSE
         self._rested = moment + self._pause
-        if any(mask & _ENDED for _, mask, _ in self._queue.read()):
+        events = self._queue.read()
+        if any(mask & _ENDED for _, mask, _ in events):
             self.close()
             return
         try:
@@ -143,5 +148,12 @@ class ShmWatch:
         loop.add_reader(self._queue.fileno(), self._stirred)
         if seen is not None:
             self._on_change(
-                ShmLevel(now(), seen.size_bytes, seen.used_bytes, seen.inodes_free, seen.inodes_total)
+                ShmLevel(
+                    now(),
+                    seen.size_bytes,
+                    seen.used_bytes,
+                    seen.inodes_free,
+                    seen.inodes_total,
+                    region_came=any(mask & _CAME and _REGION in name for _, mask, name in events),
+                )
             )

@@ -104,7 +104,7 @@ class ContainerSource:
             mapped=answer.mapped,
             unmapped=answer.unmapped,
             undecided=answer.undecided,
-            shared_beyond=shm.shared_beyond(self._proc, base),
+            shared_beyond=shm.shared_beyond(self._proc, base, mountinfo),
         )
 
 

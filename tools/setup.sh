@@ -97,6 +97,31 @@ unpack_nvml() {
   rm -rf "$scratch"
 }
 
+# What the tests' small virtual machine boots: a kernel with the modules by which it mounts folders of this
+# machine (9p; Debian's -cloud kernels have none), and a static busybox. Unpacked beside promtool, not installed.
+unpack_machine() {
+  mkdir -p "$tools"
+  scratch=$(mktemp -d "$tools/deb.XXXXXX")
+  meta=linux-image-$(dpkg --print-architecture)
+  apt-cache show "$meta" busybox-static >/dev/null 2>&1 || ! can_be_root || apt_get update
+  (
+    cd "$scratch" && mkdir machine &&
+      image=$(apt-cache depends "$meta" | sed -n 's/^ *Depends: \(linux-image-.*\)/\1/p') && [ -n "$image" ] &&
+      apt-get -q -o Acquire::Retries=3 -o APT::Sandbox::User=root download "$image" busybox-static &&
+      dpkg-deb --fsys-tarfile "$image"_*.deb >image.tar &&
+      tar -xf image.tar -C machine --strip-components=2 --wildcards './boot/vmlinuz-*' &&
+      tar -xf image.tar -C machine --strip-components=4 --wildcards './lib/modules/*/modules.builtin' \
+        './lib/modules/*/kernel/net/9p/*' './lib/modules/*/kernel/fs/9p/*' './lib/modules/*/kernel/fs/netfs/*' \
+        './lib/modules/*/kernel/fs/fscache/*' './lib/modules/*/kernel/drivers/virtio/*' \
+        './lib/modules/*/kernel/drivers/char/virtio_console*' &&
+      dpkg-deb --fsys-tarfile busybox-static_*.deb | tar -xf - -C machine --strip-components=2 --wildcards '*bin/busybox'
+  ) >"$scratch/log" 2>&1 && mv "$scratch/machine" "$tools/machine" || {
+    cat "$scratch/log" >&2
+    say "could not get a kernel for the small virtual machine; the tests that boot it are skipped"
+  }
+  rm -rf "$scratch"
+}
+
 if ! have "$python"; then
   [ "$python" = python3 ] || die "no interpreter '$python'"
   install " python3"
@@ -118,6 +143,7 @@ if [ "$profile" = test ]; then
   have git || need git
   have patch || need patch
   have promtool || [ -x "$tools/promtool" ] || need prometheus
+  [ "$(uname -m)" != x86_64 ] || have qemu-system-x86_64 || need qemu-system-x86
   # Pods with real limits; they want root for their cgroups, so nobody else needs these.
   if [ "$(id -u)" = 0 ]; then
     have podman || need podman
@@ -126,6 +152,9 @@ if [ "$profile" = test ]; then
 fi
 if [ "$profile" = test ] && have apt-get && [ ! -d "$tools/nvidia" ] && [ ! -e /proc/driver/nvidia ]; then
   unpack_nvml
+fi
+if [ "$profile" = test ] && [ "$(uname -m)" = x86_64 ] && have apt-get && [ ! -d "$tools/machine" ]; then
+  unpack_machine
 fi
 [ -n "$missing" ] || exit 0
 

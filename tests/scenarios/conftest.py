@@ -12,6 +12,9 @@ import pytest
 from probe.sandbox.daemon import OPEN, Daemon
 from probe.sandbox.pods import Pod
 from probe.sandbox.tritonserver import TritonServer, free_ports
+from probe.sandbox.wheel import TritonInstallation
+from testbed.machine.host import Machine, ToolMissingError
+from testbed.tools import missing
 
 Ports = tuple[int, int, int]
 StartDaemon = Callable[..., Daemon]
@@ -46,3 +49,16 @@ def daemon(pod: Pod, tmp_path: Path) -> Iterator[StartDaemon]:
             return one
 
         yield start
+
+
+@pytest.fixture(scope="session")
+def machine(
+    triton_installation: TritonInstallation, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Machine]:
+    """A booted machine with cgroup version 2, for plays of ``testbed.machine.plays``."""
+    try:
+        booted = Machine.boot(tmp_path_factory.mktemp("machine"))
+    except ToolMissingError as error:
+        missing(str(error))
+    with booted:
+        yield booted

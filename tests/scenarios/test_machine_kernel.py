@@ -36,5 +36,6 @@ def test_a_limit_that_the_runtime_writes_is_told_in_the_container(told: kernel.T
 
 def test_a_removed_cgroup_is_told_to_nobody_and_known_by_reading(told: kernel.Told) -> None:
     """Linux 6.1 ends no watch with the cgroup; what is held open answers ENODEV."""
-    assert [each.what for each in told.removed] == ["asked"]
-    assert told.removed[-1].seen == "OSError19"
+    # A write is told once or twice, as it truncates the file or not: the second may come this late.
+    assert {each.what for each in told.removed} <= {"asked", "memory.max:0x2"}
+    assert (told.removed[-1].what, told.removed[-1].seen) == ("asked", "OSError19")

@@ -98,7 +98,9 @@ def of_trees(trees: tuple[Tree, ...]) -> dict[str, Scalar]:
 
 def _together(death: Obituary, moment: Instant, epoch: int) -> bool:
     near = abs(death.exit.observed.mono - moment.mono) <= TOGETHER
-    return death.role is Role.STUB and death.epoch == epoch and near
+    # One that the kernel killed alone had died before, and what it held was free again.
+    alone = death.exit.oom_killed and death.exit.oom is not None and not death.exit.oom.whole
+    return death.role is Role.STUB and death.epoch == epoch and near and not alone
 
 
 def _tree(death: Obituary) -> Tree:

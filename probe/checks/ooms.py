@@ -13,7 +13,7 @@ from probe.facts.findings import CONTAINER, Claim
 from probe.facts.instants import Instant
 from probe.facts.models import ModelState
 from probe.facts.processes import Exit, ProcessId
-from probe.ledgers.kills import Rise
+from probe.ledgers.kills import WINDOW, Rise
 from probe.ledgers.obituaries import Obituary, Role
 
 LATE = 600.0
@@ -69,7 +69,8 @@ def _killed(seen: Observation, told: list[Rise]) -> Claim:
     latest = deaths.get(last.victims[-1].id) if last.victims else None
     moment = last.event_at or last.after.observed
     likely = sorted(_likely(seen, rises))
-    names = _names(victims, deaths, likely, 0 if last.whole else unknown - len(likely))
+    left = 0 if last.whole else unknown - len(likely)
+    names = _names(victims, deaths, likely, left, "saw end yet" if _to_come(seen, last) else "watched")
     trees = trees_at(seen, moment, latest.epoch) if last.whole and latest is not None else ()
     earlier = sum(each.kills for each in told[: -len(rises)])
     parts = (
@@ -140,7 +141,14 @@ def _likely(seen: Observation, rises: list[Rise]) -> Iterator[str]:
             yield f"by all appearances a stub of {record.key.name}, which failed to load"
 
 
-def _names(victims: list[Exit], deaths: dict[ProcessId, Obituary], likely: list[str], unknown: int) -> str:
+def _to_come(seen: Observation, last: Rise) -> bool:
+    """Whether the end of whom it hit may still be told: who held much takes seconds to die."""
+    return last.told and seen.now.mono - last.after.observed.mono <= WINDOW
+
+
+def _names(
+    victims: list[Exit], deaths: dict[ProcessId, Obituary], likely: list[str], unknown: int, what: str
+) -> str:
     named = [_name(each, deaths.get(each.id)) for each in victims]
     # Triton itself first: with it all is gone.
     named.sort(key=lambda each: not each.startswith(Role.SERVER.value))
@@ -148,7 +156,7 @@ def _names(victims: list[Exit], deaths: dict[ProcessId, Obituary], likely: list[
     shown = [*named[:_NAMED], f"{more} more that were watched"] if more > 0 else named
     shown += likely
     if unknown > 0 or not shown:
-        shown.append("a process that nobody watched" if unknown <= 1 else f"{unknown} that nobody watched")
+        shown.append(f"a process that nobody {what}" if unknown <= 1 else f"{unknown} that nobody {what}")
     return ", ".join(shown)
 
 

@@ -143,7 +143,7 @@ class Book(msgspec.Struct, frozen=True):
         stubs, workers = self.stubs, self.workers
         for each in exits:
             stubs, workers = stubs.told(each), workers.told(each)
-        obituaries = self.obituaries.told(exits)
+        obituaries = self.obituaries.told(exits, self.scenes)
         return msgspec.structs.replace(self, kills=kills, stubs=stubs, workers=workers, obituaries=obituaries)
 
     def with_poll(self, reading: TritonReading) -> Book:

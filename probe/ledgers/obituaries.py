@@ -133,12 +133,12 @@ class ObituariesLedger(msgspec.Struct, frozen=True):
         sizes = {process: size for process, size in self.sizes.items() if process not in gone}
         return ObituariesLedger(_bounded((*self.kept, *new)), sizes, self.scanned)
 
-    def told(self, exits: Iterable[Exit]) -> ObituariesLedger:
+    def told(self, exits: Iterable[Exit], scenes: ScenesLedger) -> ObituariesLedger:
         """After more was learned of these exits: how they ended, or what the count of OOM kills did."""
         more = {each.id: each for each in exits}
         if not more:
             return self
-        kept = tuple(_told(each, more[each.id]) if each.id in more else each for each in self.kept)
+        kept = tuple(_told(each, more[each.id], scenes) if each.id in more else each for each in self.kept)
         return msgspec.structs.replace(self, kept=kept)
 
     def with_scene(self, scene: Scene, epoch: int) -> ObituariesLedger:
@@ -152,23 +152,38 @@ def tree_bytes(stub: Stub) -> int:
     return stub.process.rss_bytes + sum(each.rss_bytes for each in stub.descendants)
 
 
+def _began_to_die(event: Exit) -> Instant:
+    """Until when a look shows what the container held with it.
+
+    The kernel counts a kill at once, and takes its time to end who held much: a look in between shows it freed.
+    """
+    oom = event.oom
+    if oom is None or not oom.rose or oom.seen.mono >= event.observed.mono:
+        return event.observed
+    return oom.seen
+
+
 def _soon(event: Exit, scene: Scene | None) -> Scene | None:
     if scene is None or scene.observed.mono - event.observed.mono > SOON:
         return None
     return scene
 
 
-def _told(death: Obituary, event: Exit) -> Obituary:
+def _told(death: Obituary, event: Exit, scenes: ScenesLedger) -> Obituary:
     status = death.exit.status if death.exit.status is not None else event.status
     told = msgspec.structs.replace(death.exit, status=status, oom=event.oom or death.exit.oom)
-    return msgspec.structs.replace(death, exit=told)
+    before, until = death.before, _began_to_die(told)
+    if before is not None and before.observed.mono >= until.mono:
+        before = scenes.before(until)
+    return msgspec.structs.replace(death, exit=told, before=before)
 
 
 def _in_scene(death: Obituary, scene: Scene) -> Obituary:
-    moment = death.exit.observed.mono
-    if scene.observed.mono > moment:
+    if scene.observed.mono > death.exit.observed.mono:
         first = death.after or _soon(death.exit, scene)
         return death if first is death.after else msgspec.structs.replace(death, after=first)
+    if scene.observed.mono >= _began_to_die(death.exit).mono:
+        return death
     return msgspec.structs.replace(death, before=scene)
 
 

@@ -58,7 +58,7 @@ class ScenesLedger(msgspec.Struct, frozen=True):
 
     def before(self, moment: Instant) -> Scene | None:
         """The last look that began before this moment."""
-        earlier = (each for each in reversed(self.looks) if each.observed.mono <= moment.mono)
+        earlier = (each for each in reversed(self.looks) if each.observed.mono < moment.mono)
         return next(earlier, None)
 
     def after(self, moment: Instant) -> Scene | None:

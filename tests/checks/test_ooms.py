@@ -11,6 +11,7 @@ from probe.checks.server import judge as judge_server
 from probe.facts.container import Limit, MemoryUse
 from probe.facts.findings import CONTAINER
 from probe.facts.models import ModelState
+from probe.ledgers.kills import WINDOW
 from probe.ledgers.obituaries import GROWTH_SECONDS
 from tests.worlds import GIB, MIB, World, entry, python_model, server, serving, stub, worker
 
@@ -75,6 +76,14 @@ def test_a_rise_that_a_look_found_is_told_and_has_no_moment_of_its_own() -> None
     exited = begun().exits(101, signal=9)
     moment = exited.book.obituaries.kept[-1].exit.observed
     assert counted(exited, 1).only("OomKilled", judge).event_at == moment
+
+
+def test_whom_a_kill_hit_may_still_be_told() -> None:
+    """The kernel tells of a kill before its victim is gone."""
+    told = begun().oom(1, path="")
+    assert "It was a process that nobody saw end yet." in told.only("OomKilled", judge).message
+    late = told.later(WINDOW + 1)
+    assert "It was a process that nobody watched." in late.only("OomKilled", judge).message
 
 
 def test_kills_from_before_the_probe_came_are_none() -> None:
@@ -175,6 +184,13 @@ def test_a_container_that_was_killed_as_a_whole_is_told_as_that(first: str) -> N
     assert claim.evidence["oom_group"] is True
     assert sorted(seen.reasons()) == ["OomKilled", "TritonDown"]
     assert seen.later(LATE + 100).reasons(judge) == ["OomKilled"]
+
+
+def test_a_stub_that_was_killed_alone_before_had_no_part_in_the_end_of_all() -> None:
+    """It had grown most, and what it held was free again by then."""
+    alone = grown(oom_group=False).oom(1, path="", groups=0).exits(101, signal=9)
+    both = alone.later(3).oom(3, path="", groups=1).exits(100, signal=9).server_exits(signal=9)
+    assert both.only("TritonDown", judge_server).evidence["largest_stub"] == "m_0_0"
 
 
 def test_one_kill_that_was_counted_in_time_is_not_all_that_died() -> None:

@@ -156,6 +156,20 @@ def test_looks_find_a_death_that_is_told_after_them() -> None:
     assert of(reordered, 101).after == seen.book.scenes.looks[-1]
 
 
+def test_a_look_between_a_kill_and_the_exit_shows_nothing_of_what_was_held() -> None:
+    """The kernel told of the kill; who held much takes its time to go, and its memory is free by then."""
+    seen = used(used(serving(TWO), GIB), 2 * GIB)
+    killed = seen.later(1).oom(1, path="")
+    for dead in (
+        used(killed.later(0.1), MIB, kills=1).exits(101, signal=9),
+        used(killed.later(1).exits(101, signal=9).having(now=killed.now.shifted(0.1)), MIB, kills=1),
+    ):
+        told = of(dead, 101)
+        assert told.exit.oom_killed
+        assert told.before is not None
+        assert told.before.memory.used_bytes == 2 * GIB
+
+
 def test_a_look_that_is_folded_late_is_still_the_last_before_a_death() -> None:
     """It began before the exit, and ended after it."""
     seen = used(serving(TWO), GIB)

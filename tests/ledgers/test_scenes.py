@@ -18,7 +18,7 @@ def looked(ledger: ScenesLedger, seconds: float, **told: Any) -> ScenesLedger:  
 def test_a_look_is_found_by_the_moment_that_it_lies_before_or_after() -> None:
     """An exit that is told late lies before the last look."""
     ledger = looked(looked(ScenesLedger(), 0), 5)
-    for seconds, before, after in ((-1, None, 0), (0, 0, 5), (4, 0, 5), (5, 5, None), (9, 5, None)):
+    for seconds, before, after in ((-1, None, 0), (0, None, 5), (4, 0, 5), (5, 0, None), (9, 5, None)):
         found = (ledger.before(at(seconds)), ledger.after(at(seconds)))
         assert [each and each.observed for each in found] == [
             None if each is None else at(each) for each in (before, after)

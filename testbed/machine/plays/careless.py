@@ -18,6 +18,9 @@ NAME = "careless"
 SHM = 16 * MIB
 REGION = 4 * MIB
 NEIGHBOUR = 300 * MIB
+TAKEN = 240 * MIB
+LACKING = 30 * MIB
+"""So little that one kill is enough: the probe, which requests nothing either, would be next."""
 _NEIGHBOUR = Resources(memory_request=NEIGHBOUR, memory_limit=NEIGHBOUR, cpu_request=500, cpu_limit=500)
 # Takes, step by step, what it was promised, then keeps it.
 _TAKES = """
@@ -71,7 +74,7 @@ def close_stage() -> None:
 
 def _fill(models: Repository) -> None:
     # The largest process of the pod, and so the one that the kernel chooses.
-    models.add_echo(kind="KIND_CPU", parameters={"memory_mib": "160"})
+    models.add_echo(kind="KIND_CPU", parameters={"memory_mib": "200"})
     models.add_echo("crowd", kind="KIND_CPU", instances=4)
 
 
@@ -96,9 +99,9 @@ def sacrificed() -> Sacrificed:
     figures = dict(line.split() for line in (kubepods / "memory.stat").read_text().splitlines())
     kept = sum(int(figures[name]) for name in ("anon", "shmem", "kernel"))
     with NodePod.of(_NEIGHBOUR) as pod:
-        node_memory(kept + NEIGHBOUR // 2)
+        node_memory(kept + TAKEN - LACKING)
         neighbour = pod.container("neighbour", _NEIGHBOUR)
-        command = [sys.executable, "-I", "-S", "-c", _TAKES, str(NEIGHBOUR * 3 // 4)]
+        command = [sys.executable, "-I", "-S", "-c", _TAKES, str(TAKEN)]
         taking = neighbour.popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
         out = taking.process.stdout
         kill = killed(stage, lambda: out.readline() if out is not None else None)

@@ -23,7 +23,7 @@ export PATH := $(abspath $(BIN)):$(CURDIR)/.cache/tools:$(PATH)
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup demo test check lint types layers unit bench gpu-suite constraints clean system-demo system-test
+.PHONY: help setup demo test check lint types layers unit machine bench gpu-suite constraints clean system-demo system-test
 
 help: ## this list
 	@echo 'make TARGET [ARGS="..."] [PYTHON=python3]'
@@ -52,6 +52,9 @@ layers: $(VENV)/.test ## import-linter: who may import whom
 
 unit: $(VENV)/.test ## the tests that need no tritonserver; ARGS go to pytest
 	$(BIN)/pytest -m 'not triton' $(ARGS)
+
+machine: $(VENV)/.test ## the tests on cgroup v2, in a small virtual machine: minutes where it must be emulated
+	$(BIN)/pytest --machine tests/scenarios/test_machine_*.py $(ARGS)
 
 bench: $(VENV)/.test ## measure the budgets on this machine
 	$(BIN)/python -m bench $(ARGS)

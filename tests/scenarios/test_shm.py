@@ -69,6 +69,8 @@ def test_the_region_of_a_dead_stub_is_no_leak_and_goes_with_its_model(
     server = triton(control_mode="explicit", load_models=("*",)).wait_ready()
     probe = daemon(server)
     probe.wait_until("both regions", lambda: probe.status().container.shm.regions == 2)
+    # A stub that ends before a scan has seen it has no exit that anybody witnessed.
+    probe.wait_until("both stubs", lambda: sum(len(each.stubs) for each in probe.status().models) == 2)
     os.kill(server.stubs("echo")[0].pid, signal.SIGKILL)
     probe.wait_finding("StubDead")
     wait_looks(probe, 4)

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
@@ -19,6 +18,7 @@ from probe.facts.container import ContainerReading, Limit
 from probe.sources.container.source import ContainerSource
 from testbed.tools import until
 from tests.cgroups import emptied, limit_memory, made_cgroup, own_place
+from tests.sources.children import child, needs_root
 from tests.sources.costs import in_reads
 
 __all__ = ["made_cgroup"]
@@ -36,20 +36,6 @@ if user := int(sys.argv[2]):
 sys.stdout.buffer.write(msgspec.json.encode(source.look(int(sys.argv[1]))))
 """
 WAITING = "echo ready; exec cat >/dev/null"  # lives until its input is closed
-
-needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root for namespaces and other users")
-
-
-@contextlib.contextmanager
-def child(*command: str) -> Iterator[int]:
-    """The pid of a process that has said ``ready``, ended at the end."""
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as made:
-        try:
-            assert made.stdout is not None
-            assert made.stdout.readline() == "ready\n"
-            yield made.pid
-        finally:
-            made.kill()
 
 
 def look_from(pid: int, *before: str, user: int = 0) -> ContainerReading:

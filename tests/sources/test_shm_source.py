@@ -23,6 +23,7 @@ from probe.sources.container import holders, shm
 from probe.sources.container.shm import Listed
 from probe.sources.container.source import ContainerSource
 from testbed.tools import missing
+from tests.sources.children import child, needs_root
 
 MIB = 1 << 20
 REPOSITORY = Path(__file__).parents[2]
@@ -47,20 +48,6 @@ print("ready", flush=True)
 sys.stdin.read()
 """
 
-needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root for namespaces and other users")
-
-
-@contextlib.contextmanager
-def running(*command: str) -> Iterator[int]:
-    """The pid of a process that has said ``ready``; it lives until its input is closed."""
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as made:
-        try:
-            assert made.stdout is not None
-            assert made.stdout.readline() == "ready\n"
-            yield made.pid
-        finally:
-            made.kill()
-
 
 @pytest.fixture
 def namespace() -> Iterator[int]:
@@ -68,7 +55,7 @@ def namespace() -> Iterator[int]:
     if os.geteuid() != 0:
         missing("root, for namespaces")
     script = "mount -t tmpfs -o size=16m none /dev/shm && echo ready && exec cat >/dev/null"
-    with running("unshare", "--mount", "sh", "-c", script) as pid:
+    with child("unshare", "--mount", "sh", "-c", script) as pid:
         yield pid
 
 
@@ -89,7 +76,7 @@ def region(folder: Path, name: str, size: int = MIB) -> Path:
 @contextlib.contextmanager
 def holding(how: str, path: Path) -> Iterator[int]:
     """A process of this namespace that maps the file, or has it open."""
-    with running(sys.executable, "-c", HOLD, how, str(path)) as pid:
+    with child(sys.executable, "-c", HOLD, how, str(path)) as pid:
         yield pid
 
 
@@ -205,7 +192,7 @@ def test_a_process_that_may_not_be_read_leaves_it_undecided() -> None:
         missing("setpriv; on Debian: apt-get install util-linux")
     try:
         with (
-            running(*user, "sh", "-c", "echo ready; exec cat >/dev/null") as triton,
+            child(*user, "sh", "-c", "echo ready; exec cat >/dev/null") as triton,
             holding("map", path),  # by root, whom user 1000 may not trace
         ):
             seen = look_as(1000, triton, name).shm

@@ -3,6 +3,7 @@
 #
 #   tools/setup.sh demo [PYTHON]    what `make demo` needs
 #   tools/setup.sh test [PYTHON]    that, and what `make test` needs
+#   tools/setup.sh machine          what `make machine` needs besides
 #
 # Nothing missing: says nothing, changes nothing. Root is asked for only when a package is missing.
 set -eu
@@ -18,8 +19,8 @@ need() { missing="$missing $1"; }
 have() { command -v "$1" >/dev/null 2>&1; }
 
 case $profile in
-  demo | test) ;;
-  *) die "expected 'demo' or 'test', got '$profile'" ;;
+  demo | test | machine) ;;
+  *) die "expected 'demo', 'test' or 'machine', got '$profile'" ;;
 esac
 
 # One line from the interpreter: its version, then yes or no for each thing that a venv and Triton's stub need.
@@ -143,7 +144,6 @@ if [ "$profile" = test ]; then
   have git || need git
   have patch || need patch
   have promtool || [ -x "$tools/promtool" ] || need prometheus
-  [ "$(uname -m)" != x86_64 ] || have qemu-system-x86_64 || need qemu-system-x86
   # Pods with real limits; they want root for their cgroups, so nobody else needs these.
   if [ "$(id -u)" = 0 ]; then
     have podman || need podman
@@ -153,8 +153,9 @@ fi
 if [ "$profile" = test ] && have apt-get && [ ! -d "$tools/nvidia" ] && [ ! -e /proc/driver/nvidia ]; then
   unpack_nvml
 fi
-if [ "$profile" = test ] && [ "$(uname -m)" = x86_64 ] && have apt-get && [ ! -d "$tools/machine" ]; then
-  unpack_machine
+if [ "$profile" = machine ] && [ "$(uname -m)" = x86_64 ]; then
+  have qemu-system-x86_64 || need qemu-system-x86
+  [ -d "$tools/machine" ] || ! have apt-get || unpack_machine
 fi
 [ -n "$missing" ] || exit 0
 

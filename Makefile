@@ -23,7 +23,7 @@ export PATH := $(abspath $(BIN)):$(CURDIR)/.cache/tools:$(PATH)
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup demo test check lint types layers unit machine bench gpu-suite constraints clean system-demo system-test system-machine
+.PHONY: help setup demo test check lint types layers unit machine bench gpu-suite constraints clean system-demo system-test
 
 help: ## this list
 	@echo 'make TARGET [ARGS="..."] [PYTHON=python3]'
@@ -53,8 +53,8 @@ layers: $(VENV)/.test ## import-linter: who may import whom
 unit: $(VENV)/.test ## the tests that need no tritonserver; ARGS go to pytest
 	$(BIN)/pytest -m 'not triton' $(ARGS)
 
-machine: $(VENV)/.test system-machine ## the tests on cgroup v2, in a small virtual machine: minutes where it must be emulated
-	$(BIN)/pytest --machine tests/scenarios/test_machine_*.py $(ARGS)
+machine: $(VENV)/.test ## only the tests on cgroup v2, in a small virtual machine
+	$(BIN)/pytest tests/scenarios/test_machine_*.py $(ARGS)
 
 bench: $(VENV)/.test ## measure the budgets on this machine
 	$(BIN)/python -m bench $(ARGS)
@@ -77,7 +77,7 @@ clean: ## remove what make made: the virtual environments, caches and downloads
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # What the system must have is looked at each time (quick); the virtual environment only when its inputs change.
-system-demo system-test system-machine: system-%:
+system-demo system-test: system-%:
 	@tools/setup.sh $* $(PYTHON)
 
 # $(call install,EXTRAS): one at a time, also when two makes run at once. The build backend is installed first so

@@ -8,7 +8,20 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from bench import detect, endpoints, harness, heal, machine, oom, placement, pods, rest, start, table
+from bench import (
+    detect,
+    endpoints,
+    harness,
+    heal,
+    machine,
+    oom,
+    oom_machine,
+    placement,
+    pods,
+    rest,
+    start,
+    table,
+)
 from bench.faults import bench as faults
 from bench.harness import BenchError, Listing, Measured, Options, Report, Result
 from bench.soak import bench as soak
@@ -22,6 +35,7 @@ BENCHES: dict[str, Callable[[Options], Sequence[Measured]]] = {
     faults.NAME: faults.run,
     heal.NAME: heal.run,
     oom.NAME: oom.run,
+    oom_machine.NAME: oom_machine.run,
     placement.NAME: placement.run,
     pods.NAME: pods.run,
     soak.NAME: soak.run,

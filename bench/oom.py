@@ -120,14 +120,13 @@ def caged() -> Iterator[Cage]:
 
 
 def prepare(deployment: Deployment, cage: Cage) -> None:
-    """Start Triton in the cage, with a model that outgrows it, and the daemon."""
+    """Start Triton in the cage, with a model that outgrows it."""
     deployment.repository.add_echo(MODEL, kind="KIND_CPU", parameters=_GREEDY)
     triton = deployment.start_triton()
     triton.client.unload(MODEL)
     cage.take(triton.outer_pid)
     cage.limit(LIMIT_MIB)
     triton.client.load(MODEL)
-    deployment.start_daemon()
 
 
 def measure(deployment: Deployment, cage: Cage, times: int) -> list[Measured]:
@@ -136,7 +135,7 @@ def measure(deployment: Deployment, cage: Cage, times: int) -> list[Measured]:
     conditions = (
         f"{deployment.conditions}; a cgroup of version {cage.version} with {LIMIT_MIB} MiB, which one python model"
         f" outgrows at a request; delays from the rise of the cgroup's count, read every {PERIOD * MILLISECONDS:g} ms,"
-        f" by the clock of the machine; reload after each"
+        f" by the clock of the machine; reload and a new daemon after each"
     )
     told = [
         of_values(
@@ -189,6 +188,8 @@ def measure(deployment: Deployment, cage: Cage, times: int) -> list[Measured]:
 
 
 def _kill(deployment: Deployment, cage: Cage) -> Kill:
+    # OomKilled stands for ten minutes: only a daemon that knows of no kill raises it.
+    deployment.start_daemon()
     deployment.wait_known(deployment.models)
     daemon = deployment.daemon
     began = cage.kills()

@@ -174,16 +174,9 @@ def pytest_configure() -> None:
     asyncio.set_event_loop(None)
 
 
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Mark what starts the real server, so that ``-m "not triton"`` leaves it out; allow second tries.
-
-    What boots the small virtual machine is left out unless ``--machine`` asks for it.
-    """
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark what starts the real server, so that ``-m "not triton"`` leaves it out; allow second tries."""
     second_tries.allow(items)
-    booting = [each for each in items if "machine" in getattr(each, "fixturenames", ())]
-    if booting and not config.getoption("--machine"):
-        items[:] = [each for each in items if each not in booting]
-        config.hook.pytest_deselected(items=booting)
     for item in items:
         if "triton_installation" in getattr(item, "fixturenames", ()):
             item.add_marker(pytest.mark.triton)

@@ -12,9 +12,8 @@ Golden = Callable[[str, bytes], None]
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Add the option that rewrites the golden files from what the code says now, and that of the small machine."""
+    """Add the option that rewrites the golden files from what the code says now."""
     parser.addoption("--update-golden", action="store_true", help="rewrite the golden files")
-    parser.addoption("--machine", action="store_true", help="boot the small virtual machine, too")
 
 
 @pytest.fixture

@@ -3,7 +3,6 @@
 #
 #   tools/setup.sh demo [PYTHON]    what `make demo` needs
 #   tools/setup.sh test [PYTHON]    that, and what `make test` needs
-#   tools/setup.sh machine          what `make machine` needs besides
 #
 # Nothing missing: says nothing, changes nothing. Root is asked for only when a package is missing.
 set -eu
@@ -19,8 +18,8 @@ need() { missing="$missing $1"; }
 have() { command -v "$1" >/dev/null 2>&1; }
 
 case $profile in
-  demo | test | machine) ;;
-  *) die "expected 'demo', 'test' or 'machine', got '$profile'" ;;
+  demo | test) ;;
+  *) die "expected 'demo' or 'test', got '$profile'" ;;
 esac
 
 # One line from the interpreter: its version, then yes or no for each thing that a venv and Triton's stub need.
@@ -153,7 +152,7 @@ fi
 if [ "$profile" = test ] && have apt-get && [ ! -d "$tools/nvidia" ] && [ ! -e /proc/driver/nvidia ]; then
   unpack_nvml
 fi
-if [ "$profile" = machine ] && [ "$(uname -m)" = x86_64 ]; then
+if [ "$profile" = test ] && [ "$(uname -m)" = x86_64 ]; then
   have qemu-system-x86_64 || need qemu-system-x86
   [ -d "$tools/machine" ] || ! have apt-get || unpack_machine
 fi

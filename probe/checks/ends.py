@@ -16,6 +16,8 @@ from probe.ledgers.obituaries import Obituary, Role
 
 TOGETHER = 10.0
 """Seconds between the ends of processes that one kill took: what frees much memory takes seconds to die."""
+UNNAMED = "a stub that had told no name yet"
+"""A process that has just become a stub has its name for some instants before its arguments."""
 _NAMED = 3
 
 
@@ -90,7 +92,7 @@ def of_trees(trees: tuple[Tree, ...]) -> dict[str, Scalar]:
         return {}
     first = trees[0]
     return {
-        "largest_stub": first.name,
+        "largest_stub": first.name or None,
         "largest_stub_bytes": first.bytes,
         "largest_stub_grown_bytes": first.grown,
     }
@@ -110,4 +112,4 @@ def _tree(death: Obituary) -> Tree:
 def _told(trees: tuple[Tree, ...]) -> Iterator[str]:
     for each in trees:
         grown = f", {size_of(each.grown)} of it within a minute" if each.grown else ""
-        yield f"{each.name} with {size_of(each.bytes)}{grown}"
+        yield f"{each.name or UNNAMED} with {size_of(each.bytes)}{grown}"

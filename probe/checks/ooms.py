@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from probe.checks.around import memory_evidence, memory_remedy, memory_says
-from probe.checks.ends import largest, of_trees, trees_at
+from probe.checks.ends import UNNAMED, largest, of_trees, trees_at
 from probe.checks.load_deaths import deaths_in, unwatched_kill
 from probe.checks.observation import Observation
 from probe.checks.stubs import believed_deaths
@@ -166,7 +166,8 @@ def _name(event: Exit, death: Obituary | None) -> str:
     if death.role is Role.SERVER:
         return f"tritonserver (pid {death.id.pid})"
     of = f" of {death.arguments.name}" if death.role is Role.WORKER and death.arguments is not None else ""
-    return f"the {death.role.value} {death.name}{of} (pid {death.id.pid})"
+    what = f"the {death.role.value} {death.name}" if death.name else UNNAMED
+    return f"{what}{of} (pid {death.id.pid})"
 
 
 def _time(moment: Instant) -> str:

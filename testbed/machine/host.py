@@ -29,8 +29,11 @@ _MEMORY_MIB = 2560
 _SECONDS_TO_BOOT = 180.0
 _SECONDS_TO_END = 10.0
 # What an emulated processor pays dearly for and nobody here needs: mitigations, and addresses at random, for
-# which the same code would be translated anew in each process.
-_KERNEL = "console=ttyS0 quiet panic=-1 mitigations=off nokaslr norandmaps apparmor=0"
+# which the same code would be translated anew in each process.  Huge pages make a killed
+# process's memory come back at once at its very end, in which time the kernel may choose another (see careless).
+_KERNEL = (
+    "console=ttyS0 quiet panic=-1 mitigations=off nokaslr norandmaps apparmor=0 transparent_hugepage=never"
+)
 _ACCELERATED = ("-accel", "kvm", "-cpu", "host")
 # Enough for Triton and numpy; the more an emulated processor can, the slower it is (five levels of pages…).
 _EMULATED = ("-accel", "tcg,thread=multi", "-cpu", "Nehalem")
@@ -48,6 +51,8 @@ class Machine:
     """A booted machine.  :meth:`close` it, or use it as a context manager."""
 
     def __init__(self, emulator: subprocess.Popen[bytes], wire: socket.socket, console: Path) -> None:
+        self.processor = ""
+        """What its processors are, by the emulator's option."""
         self._emulator = emulator
         self._wire = wire
         self._console = console
@@ -62,7 +67,7 @@ class Machine:
         emulator = shutil.which("qemu-system-x86_64")
         kernel = next(_TOOLS.glob("vmlinuz-*"), None)
         if emulator is None or kernel is None:
-            raise MachineError(
+            raise ToolMissingError(
                 "no emulator or no kernel for the small virtual machine; run: tools/setup.sh test"
             )
         _compile()
@@ -70,6 +75,7 @@ class Machine:
             machine = cls._start([emulator, *processor, "-kernel", str(kernel)], folder)
             try:
                 machine._answer(time.monotonic() + _SECONDS_TO_BOOT)  # noqa: SLF001  (its own)
+                machine.processor = " ".join(processor[:2])
             except MachineError as error:
                 machine.close()
                 refused = error

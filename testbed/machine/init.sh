@@ -24,5 +24,6 @@ mkdir -p /new/dev/shm /new/dev/pts
 mount -t tmpfs -o mode=1777 shm /new/dev/shm
 mount -t cgroup2 cgroup2 /new/sys/fs/cgroup
 ip link set lo up
+echo 1 >/new/proc/sys/vm/overcommit_memory # as the kubelet sets it
 cp /next /new/run/next
 exec switch_root /new /bin/sh /run/next

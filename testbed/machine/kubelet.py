@@ -157,6 +157,11 @@ def node_memory(limit: int | None) -> None:
     (_cgroup("kubepods") / "memory.max").write_text("max" if limit is None else str(limit))
 
 
+def delegate_root() -> None:
+    """Let cgroups be made at the top of the machine's hierarchy with every controller that limits."""
+    _delegate(ROOT)
+
+
 def _cgroup(*names: str) -> Path:
     folder = ROOT
     _delegate(folder)

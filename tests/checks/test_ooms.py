@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from probe.checks.ends import UNNAMED
 from probe.checks.ooms import LATE, judge
 from probe.checks.server import judge as judge_server
 from probe.facts.container import Limit, MemoryUse
@@ -130,6 +131,17 @@ def test_several_kills_are_one_claim_that_names_the_first_few() -> None:
     assert "killed 9 processes of Triton's container for want of memory, the last between" in claim.message
     assert "the stub x_0_4 (pid 304), 2 more that were watched, 2 that nobody watched." in claim.message
     assert (claim.evidence["kills"], claim.evidence["victims_unknown"]) == (9, 2)
+
+
+def test_a_stub_that_had_no_arguments_yet_is_told_without_a_name() -> None:
+    """It has a stub's name for some instants before it has a stub's arguments; no list has a hole in it."""
+    new = stub(300, "")
+    seen = counted(begun().with_stub(new).scans(), 0, oom_group=True, groups=0)
+    seen = seen.oom(3, path="", groups=1).exits(300, signal=9).exits(100, signal=9).exits(101, signal=9)
+    claim = seen.server_exits(signal=9).only("OomKilled", judge)
+    assert f"{UNNAMED} (pid 300)" in claim.message
+    assert f"{UNNAMED} with " in claim.message
+    assert claim.evidence["largest_stub"] is None
 
 
 def test_a_worker_of_whom_no_more_is_known_is_named_by_its_pid() -> None:

@@ -25,11 +25,7 @@ RESOURCES = Resources(
     pids_limit=1000,
     kill_alone=True,
 )
-_GROWS = {
-    "execute": "grow",
-    "execute_when": "positive",
-    "grow_mib": "1500",
-}  # no more than the machine has, or Linux refuses it at once
+_GROWS = {"execute": "grow", "execute_when": "positive", "grow_mib": "4000"}
 _SPINS = "while True: pass"
 _TAKES = "import sys, time; kept = b'x' * int(sys.argv[1]); time.sleep(1000)"
 # Each child waits until the parent, which alone keeps the pipe open for writing, is gone.  It is no model that is
@@ -99,7 +95,7 @@ def close_stage() -> None:
 
 def _fill(models: Repository) -> None:
     models.add_python("hog", kind="KIND_CPU", parameters=_GROWS)
-    models.add_echo("swollen", kind="KIND_CPU", parameters={"memory_mib": "1500"})
+    models.add_echo("swollen", kind="KIND_CPU", parameters={"memory_mib": "4000"})
 
 
 def container() -> ContainerStatus:

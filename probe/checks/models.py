@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from probe.checks.load_deaths import lost_while_loading, told_of
+from probe.checks.deaths.load_deaths import lost_while_loading, told_of
 from probe.checks.observation import Observation
 from probe.facts.findings import Action, Claim, Subject, SubjectKind
 from probe.facts.gates import Gate

@@ -6,26 +6,19 @@ from collections.abc import Callable, Iterator
 
 from probe.checks import (
     canaries,
-    container,
     control,
-    cpu,
     devices,
     ensembles,
     failing,
     gpu_condition,
     gpu_memory,
     gpus,
-    memory_pressure,
     models,
     nvml,
-    ooms,
     orphans,
     pace,
-    pids,
     placement,
-    qos,
     server,
-    shm,
     staleness,
     stalls,
     stubs,
@@ -33,13 +26,15 @@ from probe.checks import (
     workers,
     xids,
 )
+from probe.checks.container import cpu, limits, memory_pressure, pids, qos, shm
+from probe.checks.deaths import ooms
 from probe.checks.observation import Observation
 from probe.facts.findings import Claim
 
 
 def _container(seen: Observation) -> Iterator[Claim]:
     if seen.book.container is not None:
-        yield from container.judge(seen.book.container)
+        yield from limits.judge(seen.book.container)
 
 
 CHECKS: tuple[Callable[[Observation], Iterator[Claim]], ...] = (

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from probe.checks.ends import end_of_server
+from probe.checks.deaths.ends import end_of_server
 from probe.checks.observation import Observation
 from probe.facts.findings import SERVER, Action, Claim, Scalar
 from probe.facts.gates import Gate

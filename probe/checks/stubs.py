@@ -6,8 +6,8 @@ from collections.abc import Iterator
 
 import msgspec
 
-from probe.checks.around import cure_of, evidence, surroundings
-from probe.checks.causes import Cause, cause_of
+from probe.checks.deaths.around import cure_of, evidence, surroundings
+from probe.checks.deaths.causes import Cause, cause_of
 from probe.checks.observation import Observation
 from probe.facts.findings import Claim, Scalar, Subject, SubjectKind
 from probe.facts.gates import Gate

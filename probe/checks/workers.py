@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from probe.checks.around import cure_of, evidence, surroundings
-from probe.checks.causes import cause_of
+from probe.checks.deaths.around import cure_of, evidence, surroundings
+from probe.checks.deaths.causes import cause_of
 from probe.checks.observation import Observation
 from probe.facts.findings import Claim, Subject, SubjectKind
 from probe.ledgers.kinds import WorkerKind, named

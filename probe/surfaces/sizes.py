@@ -5,7 +5,7 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Iterable, Iterator
 
-from probe.checks.manifest import size_of
+from probe.checks.container.manifest import size_of
 from probe.facts.sizing import ModelPeak, SizeLine, SizingStatus
 from probe.surfaces.plain import one_line
 

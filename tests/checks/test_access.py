@@ -7,7 +7,7 @@ import re
 import pytest
 import yaml
 
-from probe.checks.access import remedy
+from probe.checks.container.access import remedy
 from probe.facts.container import Owner
 
 LINE = re.compile(r"securityContext: \{(?:[^{}]|\{[^{}]*\})*\}")

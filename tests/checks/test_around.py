@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from probe.checks.around import (
+from probe.checks.deaths.around import (
     evidence,
     memory_remedy,
     memory_says,

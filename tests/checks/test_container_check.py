@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from probe.checks.container import judge
-from probe.checks.manifest import suggested_limit
+from probe.checks.container.limits import judge
+from probe.checks.container.manifest import suggested_limit
 from probe.facts.catalogue import CATALOGUE
 from probe.facts.container import ContainerReading, Limit, MemoryUse
 from probe.facts.findings import CONTAINER, Claim

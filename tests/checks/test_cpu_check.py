@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from probe.checks.cpu import judge
+from probe.checks.container.cpu import judge
 from probe.facts.container import CpuUse, Limit
 from tests.worlds import World, serving
 

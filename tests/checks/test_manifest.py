@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from probe.checks.manifest import (
+from probe.checks.container.manifest import (
     cores_up,
     cpu_quantity,
     memory_line,

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from probe.checks.memory_pressure import judge
+from probe.checks.container.memory_pressure import judge
 from probe.facts.container import Limit, MemoryUse
 from probe.facts.findings import Action
 from tests.worlds import GIB, MIB, World, python_model, server, serving, stub

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from probe.checks.ends import UNNAMED
-from probe.checks.ooms import LATE, judge
+from probe.checks.deaths.ends import UNNAMED
+from probe.checks.deaths.ooms import LATE, judge
 from probe.checks.server import judge as judge_server
 from probe.facts.container import Limit, MemoryUse
 from probe.facts.findings import CONTAINER

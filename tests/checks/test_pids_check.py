@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
-from probe.checks.pids import judge
+from probe.checks.container.pids import judge
 from probe.facts.container import Limit, PidsUse
 from tests.worlds import World, python_model, serving, stub
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from probe.checks.qos import judge
+from probe.checks.container.qos import judge
 from probe.facts.container import CpuUse, Limit, MemoryUse
 from probe.facts.findings import CONTAINER
 from tests.worlds import GIB, World

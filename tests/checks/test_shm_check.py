@@ -5,8 +5,8 @@ from __future__ import annotations
 import msgspec
 import pytest
 
-from probe.checks import shm, shm_needs
-from probe.checks.shm_remedies import REMOVED_AT_MOST, removal, room, suggested_size
+from probe.checks.container import shm, shm_needs
+from probe.checks.container.shm_remedies import REMOVED_AT_MOST, removal, room, suggested_size
 from probe.facts.findings import CONTAINER, Action
 from probe.facts.models import ModelState
 from probe.facts.processes import Stub

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from probe.checks.manifest import quantity
+from probe.checks.container.manifest import quantity
 from probe.checks.sizing.memory import SHM_LEAST_BYTES, memory_lines, peak_bytes, shm_line
 from probe.checks.sizing.processors import cpu_lines, gpu_line
 from probe.checks.sizing.quantities import rounded_bytes, span

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from probe.checks import cpu, memory_pressure, pids
+from probe.checks.container import cpu, memory_pressure, pids
 from probe.checks.observation import Observation
 from probe.facts.container import ContainerReading
 from probe.facts.findings import Claim

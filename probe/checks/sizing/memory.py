@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from probe.checks.container import unlimited
-from probe.checks.manifest import MIB, quantity, size_of
+from probe.checks.container.limits import unlimited
+from probe.checks.container.manifest import MIB, quantity, size_of
 from probe.checks.sizing.quantities import GUESS, HEADROOM, rounded_bytes, with_headroom
 from probe.facts.container import ContainerReading, Limit
 from probe.facts.sizing import SizeLine

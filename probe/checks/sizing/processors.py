@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 
 import msgspec
 
-from probe.checks.manifest import cpu_quantity, size_of
+from probe.checks.container.manifest import cpu_quantity, size_of
 from probe.checks.sizing.quantities import (
     GUESS,
     HEADROOM,

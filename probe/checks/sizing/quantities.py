@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 
-from probe.checks import manifest
-from probe.checks.manifest import MIB
+from probe.checks.container import manifest
+from probe.checks.container.manifest import MIB
 
 HEADROOM = manifest.HEADROOM - 1
 """What is put on top of a figure; twice as much would be paid for and never used."""

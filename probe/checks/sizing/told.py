@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from probe.checks.container.shm_needs import need_of
 from probe.checks.observation import Observation
-from probe.checks.shm_needs import need_of
 from probe.checks.sizing.memory import memory_lines, peak_bytes, shm_line
 from probe.checks.sizing.processors import cpu_lines, gpu_line
 from probe.checks.sizing.quantities import HEADROOM

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from itertools import islice
 
-from probe.checks.around import (
+from probe.checks.deaths.around import (
     cure_of,
     evidence,
     memory_evidence,
@@ -15,8 +15,8 @@ from probe.checks.around import (
     shm_says,
     surroundings,
 )
-from probe.checks.causes import Cause, cause_of
-from probe.checks.earlier_kills import killed_earlier
+from probe.checks.deaths.causes import Cause, cause_of
+from probe.checks.deaths.earlier_kills import killed_earlier
 from probe.checks.load_failures import LoadFailure, Told, classify
 from probe.checks.observation import Observation
 from probe.facts.findings import Scalar

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from probe.checks.around import memory_evidence, memory_remedy, memory_says
-from probe.checks.ends import UNNAMED, largest, of_trees, trees_at
-from probe.checks.load_deaths import deaths_in, unwatched_kill
+from probe.checks.deaths.around import memory_evidence, memory_remedy, memory_says
+from probe.checks.deaths.ends import UNNAMED, largest, of_trees, trees_at
+from probe.checks.deaths.load_deaths import deaths_in, unwatched_kill
 from probe.checks.observation import Observation
 from probe.checks.stubs import believed_deaths
 from probe.facts.findings import CONTAINER, Claim

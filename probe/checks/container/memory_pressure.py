@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from probe.checks.container import unlimited
-from probe.checks.holders import largest
-from probe.checks.manifest import CONTAINER as WHERE
-from probe.checks.manifest import memory_line, rounded, size_of
+from probe.checks.container.holders import largest
+from probe.checks.container.limits import unlimited
+from probe.checks.container.manifest import CONTAINER as WHERE
+from probe.checks.container.manifest import memory_line, rounded, size_of
 from probe.checks.observation import Observation
 from probe.facts.container import ContainerReading
 from probe.facts.findings import CONTAINER, Action, Claim, Scalar

@@ -4,9 +4,17 @@ from __future__ import annotations
 
 import signal
 
-from probe.checks.causes import Cause
-from probe.checks.container import unlimited
-from probe.checks.manifest import GIB, memory_line, quantity, reserved_line, rounded, shm_line, size_of
+from probe.checks.container.limits import unlimited
+from probe.checks.container.manifest import (
+    GIB,
+    memory_line,
+    quantity,
+    reserved_line,
+    rounded,
+    shm_line,
+    size_of,
+)
+from probe.checks.deaths.causes import Cause
 from probe.checks.observation import Observation
 from probe.facts.container import ShmUse
 from probe.facts.findings import Scalar

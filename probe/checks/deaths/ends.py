@@ -6,9 +6,9 @@ from collections.abc import Iterator
 
 import msgspec
 
-from probe.checks.around import evidence, memory_remedy, memory_says
-from probe.checks.causes import cause_of
-from probe.checks.manifest import size_of
+from probe.checks.container.manifest import size_of
+from probe.checks.deaths.around import evidence, memory_remedy, memory_says
+from probe.checks.deaths.causes import cause_of
 from probe.checks.observation import Observation
 from probe.facts.findings import Scalar
 from probe.facts.instants import Instant

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from probe.checks.manifest import CONTAINER as WHERE
-from probe.checks.manifest import cores_up, cpu_quantity
+from probe.checks.container.manifest import CONTAINER as WHERE
+from probe.checks.container.manifest import cores_up, cpu_quantity
 from probe.checks.observation import Observation
 from probe.facts.container import ContainerReading, Limit
 from probe.facts.findings import CONTAINER, Claim, Scalar

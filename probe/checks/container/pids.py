@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from probe.checks.holders import largest
+from probe.checks.container.holders import largest
 from probe.checks.observation import Observation
 from probe.facts.container import ContainerReading
 from probe.facts.findings import CONTAINER, Claim, Scalar

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from probe.checks.container.shm_needs import Need, need_of
+from probe.checks.container.shm_remedies import INODES, removal, room, suggested_size
 from probe.checks.load_failures import classify
 from probe.checks.observation import Observation
-from probe.checks.shm_needs import Need, need_of
-from probe.checks.shm_remedies import INODES, removal, room, suggested_size
 from probe.facts.container import ShmFile, ShmLevel
 from probe.facts.findings import CONTAINER, Action, Claim, Scalar
 from probe.facts.models import ModelState

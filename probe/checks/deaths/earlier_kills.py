@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from itertools import islice
 
-from probe.checks.around import memory_evidence, memory_remedy
+from probe.checks.container.manifest import size_of
+from probe.checks.deaths.around import memory_evidence, memory_remedy
 from probe.checks.load_failures import Told, classify
-from probe.checks.manifest import size_of
 from probe.checks.observation import Observation
 from probe.facts.models import ModelState
 from probe.ledgers.models import ModelRecord

@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from probe.checks import access
-from probe.checks.manifest import memory_line, size_of, suggested_limit
+from probe.checks.container import access
+from probe.checks.container.manifest import memory_line, size_of, suggested_limit
 from probe.facts.container import ContainerReading, Limit
 from probe.facts.findings import CONTAINER, Claim, Scalar
 from probe.facts.qos import requested_memory

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from probe.checks.container import unlimited
-from probe.checks.manifest import CONTAINER as WHERE
-from probe.checks.manifest import cores_up, reserved_line, suggested_limit
+from probe.checks.container.limits import unlimited
+from probe.checks.container.manifest import CONTAINER as WHERE
+from probe.checks.container.manifest import cores_up, reserved_line, suggested_limit
 from probe.checks.observation import Observation
 from probe.facts.container import ContainerReading
 from probe.facts.findings import CONTAINER, Claim, Scalar

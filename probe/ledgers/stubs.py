@@ -156,16 +156,24 @@ class StubsLedger(msgspec.Struct, frozen=True, dict=True):
             for each, before in zip(dead, self.dead, strict=True)
             if not before.believed and each.believed
         ]
+        # One that ended quietly and has one of its name again may have been taken out, and another put in.
+        wounds = [
+            each for each in newly if not each.newcomer and (violent(each) or not self._succeeded(each))
+        ]
         live = {
             process: msgspec.structs.replace(each, wounded=True)
-            if any(
-                death.model == each.model and not death.newcomer and older(each, death.exit.observed)
-                for death in newly
-            )
+            if any(death.model == each.model and older(each, death.exit.observed) for death in wounds)
             else each
             for process, each in self.live.items()
         }
         return msgspec.structs.replace(self, live=live, dead=dead, exits=counted(self.exits, newly))
+
+    def _succeeded(self, death: DeadStub) -> bool:
+        return any(
+            each.stub.arguments.name == death.instance and not older(each, death.exit.observed)
+            for each in self.live.values()
+            if each.model == death.model and not each.retired
+        )
 
     def retiring(self, models: ModelsLedger) -> StubsLedger:
         """With the stubs of ended loads told apart from those of the present one."""

@@ -228,6 +228,12 @@ def test_what_triton_ends_itself_is_never_a_death(events: list[tuple[str, int]])
         *[("begin", 34), ("look", 1), ("look", 2)],
     ]
 )
+@example(
+    events=[
+        *[("begin", 0), *[("next", 0)] * 7, ("begin", 24), ("next", 0), ("begin", 1)],
+        *[("look", 2), ("look", 1), ("die", 0)],
+    ]
+)
 def test_every_death_below_a_stub_that_serves_on_is_found(events: list[tuple[str, int]]) -> None:
     """Also one in the middle of a reload, once that is over; and no other is."""
     story = told(events)

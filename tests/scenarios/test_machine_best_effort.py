@@ -45,6 +45,14 @@ def test_instances_that_do_not_fit_into_shm_are_told_with_a_size_that_fits(pod: 
         assert "medium: Memory, sizeLimit: " in each.remedy
 
 
+def test_a_region_that_grew_leaves_no_room_for_the_next_request(pod: Machine) -> None:
+    """ShmPressure says so before a request fails."""
+    told = pod.play(careless.filled, seconds=SECONDS)
+    assert told.pressed.evidence["size_bytes"] == careless.SHM
+    assert "medium: Memory, sizeLimit: " in told.pressed.remedy
+    assert "No space left on device" in told.complaint
+
+
 def test_when_the_node_runs_out_best_effort_dies_for_a_guaranteed_neighbour(pod: Machine) -> None:
     """The neighbour took no more than it was promised; the remedy is to be promised something too."""
     told = pod.play(careless.sacrificed, seconds=SECONDS)

@@ -15,6 +15,7 @@ from probe.sandbox.repositories import Repository
 from testbed.machine.kubelet import NodePod, Resources, node_memory
 from testbed.machine.plays import stage as stages
 from testbed.machine.plays.stage import MIB, SECONDS, Kill, Stage, killed
+from testbed.pods.models import add_greedy
 
 NAME = "careless"
 SHM = 16 * MIB
@@ -50,6 +51,14 @@ class Shared(msgspec.Struct, frozen=True):
     too_small: Finding
 
 
+class Filled(msgspec.Struct, frozen=True):
+    """A region grew at a request, and the next request found no room."""
+
+    pressed: Finding
+    complaint: str
+    """Of the second request."""
+
+
 class Sacrificed(msgspec.Struct, frozen=True):
     """The node ran out of memory, for another pod that took what it was promised."""
 
@@ -76,6 +85,7 @@ def _fill(models: Repository) -> None:
     # The largest process of the pod, and so the one that the kernel chooses.
     models.add_echo(kind="KIND_CPU", parameters={"memory_mib": "200"})
     models.add_echo("crowd", kind="KIND_CPU", instances=4)
+    add_greedy(models, "big", takes="shm")
 
 
 def looked() -> Careless:
@@ -90,6 +100,14 @@ def shared() -> Shared:
     stage = stages.stage(NAME)
     complaint = stage.load("crowd")
     return Shared(complaint, stage.finding("ModelLoadFailed", "crowd"), stage.finding("ShmTooSmall"))
+
+
+def filled() -> Filled:
+    """Ask for an answer that fills ``/dev/shm``, and then for one that does not fit."""
+    stage = stages.stage(NAME)
+    stage.load("big")
+    stage.infer("big", 7.0)
+    return Filled(stage.finding("ShmPressure"), stage.infer("big", 13.0))
 
 
 def sacrificed() -> Sacrificed:

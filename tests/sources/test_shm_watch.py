@@ -9,8 +9,10 @@ import mmap
 import os
 import shutil
 import subprocess
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -66,6 +68,18 @@ def watching(watch: ShmWatch) -> bool:
     return watch.watching
 
 
+async def begun(watch: ShmWatch, process: ProcessId) -> None:
+    """Watch this process, and wait until the kernel tells."""
+    watch.watch(process)
+    await soon(lambda: watch.watching)
+
+
+async def tried(watch: ShmWatch, process: ProcessId) -> None:
+    """Watch this process, and wait until that was tried."""
+    watch.watch(process)
+    await soon(lambda: watch._opening is None)
+
+
 def open_files() -> int:
     """How many descriptors this process has."""
     return sum(1 for _ in Path("/proc/self/fd").iterdir())
@@ -82,7 +96,7 @@ async def test_a_region_that_comes_grows_and_goes_is_told_each_time(triton: subp
     """With how full the file system then is, in bytes; nobody polls."""
     told: list[ShmLevel] = []
     watch = ShmWatch(told.append)
-    watch.watch(identity(triton.pid))
+    await begun(watch, identity(triton.pid))
     try:
         grow(folder(triton) / "region", MIB)
         await soon(lambda: told and told[-1].used_bytes == MIB)
@@ -103,7 +117,7 @@ async def test_only_a_file_by_the_name_of_a_region_that_comes_is_told_as_one(
     """Clients make and remove files of their own with each request."""
     told: list[ShmLevel] = []
     watch = ShmWatch(told.append)
-    watch.watch(identity(triton.pid))
+    await begun(watch, identity(triton.pid))
     try:
         grow(folder(triton) / "clients", MIB)
         await soon(lambda: told and told[-1].used_bytes == MIB)
@@ -123,7 +137,7 @@ async def test_what_is_written_through_a_mapping_and_what_is_read_tells_nothing(
     grow(path, MIB)
     told: list[ShmLevel] = []
     watch = ShmWatch(told.append)
-    watch.watch(identity(triton.pid))
+    await begun(watch, identity(triton.pid))
     try:
         with path.open("r+b") as file, mmap.mmap(file.fileno(), MIB) as mapped:
             for letter in b"abcdefghij":
@@ -155,7 +169,7 @@ async def test_a_flood_of_changes_is_told_at_a_bounded_pace(
         return [after - before for before, after in itertools.pairwise(moments)]
 
     watch = ShmWatch(told)
-    watch.watch(identity(triton.pid))
+    await begun(watch, identity(triton.pid))
     try:
         while max(gaps(), default=0.0) < LONGEST_PAUSE * 0.99:
             (folder(triton) / "one").touch()
@@ -174,14 +188,13 @@ async def test_another_process_is_watched_instead_and_none_at_the_end(triton: su
     told: list[ShmLevel] = []
     watch = ShmWatch(told.append)
     process = identity(triton.pid)
-    watch.watch(process)
+    await begun(watch, process)
     queue = watch._queue
     watch.watch(process)
     assert watch._queue is queue
-    watch.watch(identity(os.getpid()))
-    assert watching(watch)
+    await begun(watch, identity(os.getpid()))
     assert watch._queue is not queue
-    watch.watch(process)
+    await begun(watch, process)
     (folder(triton) / "a").touch()
     await soon(lambda: told)
     (folder(triton) / "b").touch()
@@ -200,13 +213,13 @@ async def test_an_unmounted_file_system_is_no_longer_watched(triton: subprocess.
     told: list[ShmLevel] = []
     watch = ShmWatch(told.append)
     process = identity(triton.pid)
-    watch.watch(process)
+    await begun(watch, process)
     assert triton.stdin is not None
     triton.stdin.write("umount --lazy /dev/shm && mount -t tmpfs -o size=32m none /dev/shm\n")
     triton.stdin.flush()
     await soon(lambda: shutil.disk_usage(folder(triton)).total == 32 * MIB)
     watch.close()
-    watch.watch(process)
+    await begun(watch, process)
     (folder(triton) / "a").touch()
     await soon(lambda: told and told[-1].size_bytes == 32 * MIB)
     watch.close()
@@ -219,13 +232,12 @@ async def test_a_watch_that_the_kernel_ended_is_taken_again(
     told: list[ShmLevel] = []
     watch = ShmWatch(told.append)
     process = identity(triton.pid)
-    watch.watch(process)
+    await begun(watch, process)
     assert watch._queue is not None
     watch._queue.remove(1)
     await soon(lambda: not watching(watch))
     assert told == []
-    watch.watch(process)
-    assert watching(watch)
+    await begun(watch, process)
 
     def broken(_: int) -> None:
         raise OSError(errno.EIO, "broken")
@@ -235,7 +247,7 @@ async def test_a_watch_that_the_kernel_ended_is_taken_again(
     await soon(lambda: not watching(watch))
     measured: list[int] = []
     monkeypatch.setattr(shm, "use_of", measured.append)
-    watch.watch(process)
+    await begun(watch, process)
     (folder(triton) / "b").touch()
     await soon(lambda: measured)
     assert told == []
@@ -250,8 +262,8 @@ async def test_what_can_not_be_watched_is_tried_again(
     watch = ShmWatch(lambda _: None)
     process = identity(triton.pid)
     before = open_files()
-    watch.watch(ProcessId(process.pid, process.start_ticks + 1))
-    watch.watch(ProcessId(1 << 22, 1))
+    await tried(watch, ProcessId(process.pid, process.start_ticks + 1))
+    await tried(watch, ProcessId(1 << 22, 1))
     refused = OSError(errno.ENOSPC, "no watch left")
 
     def refuse(*_: object) -> int:
@@ -259,9 +271,56 @@ async def test_what_can_not_be_watched_is_tried_again(
 
     with monkeypatch.context() as patch:
         patch.setattr(Inotify, "add", refuse)
-        watch.watch(process)
+        await tried(watch, process)
     assert not watching(watch)
     assert open_files() == before
+    await begun(watch, process)
+    watch.close()
+
+
+async def test_a_container_whose_root_does_not_answer_keeps_one_thread_and_nothing_else(
+    triton: subprocess.Popen[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The loop goes on; what comes late is closed again, and the next try watches."""
+    answer = threading.Event()
+    reached = shm.reached
+
+    def hangs(*arguments: Any) -> int:  # noqa: ANN401
+        answer.wait(30)
+        return reached(*arguments)
+
+    monkeypatch.setattr(shm_watch, "OPEN_DEADLINE", 0.05)
+    monkeypatch.setattr(shm, "reached", hangs)
+    watch = ShmWatch(lambda _: None)
+    process = identity(triton.pid)
+    before = open_files()
+    for _ in range(3):
+        await tried(watch, process)
+    assert not watching(watch)
+    assert sum(each.name == "open-shm" for each in threading.enumerate()) == 1
+    answer.set()
+    await soon(lambda: watch._errand is not None and watch._errand.busy_seconds is None)
+    await soon(lambda: open_files() == before)
+    await begun(watch, process)
+    watch.close()
+    await soon(lambda: open_files() == before)
+
+
+async def test_the_last_process_that_was_asked_for_is_watched(triton: subprocess.Popen[str]) -> None:
+    """Asked for while the way to another is still being found."""
+    watch = ShmWatch(lambda _: None)
+    watch.watch(identity(os.getpid()))
+    process = identity(triton.pid)
+    await begun(watch, process)
+    await soon(lambda: watch._process == process and watch._opening is None)
+    told: list[ShmLevel] = []
+    watch._on_change = told.append
+    (folder(triton) / "a").touch()
+    await soon(lambda: told)
+    assert told[-1].size_bytes == 16 * MIB
+    watch.watch(None)
     watch.watch(process)
-    assert watching(watch)
+    watch.watch(None)
+    await soon(lambda: watch._opening is None)
+    assert not watching(watch)
     watch.close()

@@ -59,8 +59,6 @@ class Ended(msgspec.Struct, frozen=True):
     """``memory.events`` of it, afterwards."""
     down: Finding
     gate_delay_seconds: float | None
-    left: int
-    """Processes of the container that were left."""
     told: Finding
 
 
@@ -179,9 +177,9 @@ def ended() -> Ended:
     stage.infer("hog")
     down = stage.finding("TritonDown")
     stage.triton.program.wait(stages.SECONDS)
-    events, left = stage.container.read("memory.events"), stage.container.read("cgroup.procs").split()
+    stage.wait("the last of its processes to end", lambda: not stage.container.read("cgroup.procs"))
     told = stage.wait("the kill of the whole container to be told", lambda: _whole(stage))
-    return Ended(events, down, stage.moved("TritonDown"), len(left), told)
+    return Ended(stage.container.read("memory.events"), down, stage.moved("TritonDown"), told)
 
 
 def _whole(stage: Stage) -> Finding | None:

@@ -175,8 +175,13 @@ print(time.time())
         finally:
             watcher.kill()
     at = float(line)
-    told = stage.finding("OomKilled")
+    # It is told before the victim is gone, and who it was a moment later.
+    told = stage.wait("OomKilled with its victim", lambda: _named(stage.probe.finding("OomKilled")))
     return Kill(at, told, told.since.timestamp() - at)
+
+
+def _named(told: Finding | None) -> Finding | None:
+    return told if told is not None and told.evidence["victims_unknown"] == 0 else None
 
 
 _OPENED: dict[str, Stage] = {}

@@ -22,7 +22,7 @@ def triton(name: str = "triton") -> dict[str, Any]:
 def workload(pod: dict[str, Any], kind: str = "Deployment", name: str = "triton") -> dict[str, Any]:
     """A workload with this pod, as the API server takes it."""
     labels = {"app": "triton"}
-    spec = {
+    spec: dict[str, Any] = {
         "selector": {"matchLabels": labels},
         "template": {"metadata": {"labels": labels}, "spec": copy.deepcopy(pod)},
     }
@@ -34,9 +34,9 @@ def workload(pod: dict[str, Any], kind: str = "Deployment", name: str = "triton"
 class Overlays:
     """A folder with the components, in which kustomizations are made."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, components: Path = K8S / "components") -> None:
         self.folder = folder
-        shutil.copytree(K8S / "components", folder / "components")
+        shutil.copytree(components, folder / "components")
         self._made: list[str] = []
 
     def add(

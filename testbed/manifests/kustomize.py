@@ -15,8 +15,8 @@ from testbed.tools import missing
 
 _OWN = Path(__file__).parents[2] / ".cache" / "tools" / "kustomize"
 _SECONDS = 120.0
-_WITH_COMPONENTS = re.compile(r"^Kustomize Version: v[4-9]", re.MULTILINE)
-"""What kubectl says of itself from release 1.21 on; before, it has a kustomize that knows no components."""
+_RECENT = re.compile(r"^Kustomize Version: v(4\.[5-9]|[5-9])", re.MULTILINE)
+"""What kubectl says of itself from release 1.24 on."""
 
 
 class RenderError(Exception):
@@ -48,11 +48,11 @@ def all_kustomizes() -> tuple[Kustomize, ...]:
     """Every kustomize of this machine, of whatever release; skips the running test where there is none."""
     found = []
     kubectl = shutil.which("kubectl")
-    if kubectl is not None and _WITH_COMPONENTS.search(_says(kubectl, "version", "--client")):
+    if kubectl is not None and _RECENT.search(_says(kubectl, "version", "--client")):
         found.append(Kustomize(kubectl, "kustomize"))
     found += [Kustomize(path, "build") for path in (shutil.which("kustomize"), shutil.which(_OWN)) if path]
     if not found:
-        missing("kustomize, or kubectl 1.21 or later; `tools/setup.sh test` fetches one")
+        missing("kustomize, or kubectl 1.24 or later; `tools/setup.sh test` fetches one")
     return tuple(found)
 
 

@@ -21,7 +21,6 @@ from testbed.tools import missing
 
 MONITORING = K8S / "components/monitoring"
 _OWN = Path(__file__).parents[2] / ".cache" / "tools" / "promtool"
-_SERIES = re.compile(r"\btriton_probe_\w+")
 _POD = '{job="triton-probe",namespace="ml",pod="triton-0"'
 
 
@@ -68,9 +67,10 @@ def test_every_alert_says_what_to_do() -> None:
 
 def test_alerts_rest_on_metrics_and_reasons_that_exist() -> None:
     """One that was renamed would never fire again, and nobody would know."""
-    known = {metric.name for metric in METRICS}
+    known = {metric.name: {"job", *metric.labels} for metric in METRICS}
     for rule in rules():
-        assert set(_SERIES.findall(rule["expr"])) - known == set()
+        for name, selector in re.findall(r"\b(triton_probe_\w+)\{([^}]*)\}", rule["expr"]):
+            assert set(re.findall(r"(\w+)(?:=|!=|=~|!~)\"", selector)) <= known[name]
         for names in re.findall(r'reason!?[=~]+"([^"]+)"', rule["expr"]):
             assert set(names.split("|")) - CATALOGUE.keys() == set()
         for source in re.findall(r'source!?="([^"]+)"', rule["expr"]):

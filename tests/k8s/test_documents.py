@@ -155,8 +155,8 @@ def test_the_count_of_the_readme_tells_whether_there_is_a_sidecar(
     pattern = re.search(r"grep -c '([^']+)'", README)
     assert pattern is not None
     pod = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "triton"}, "spec": triton()}
-    patched = kustomize.text(overlays.add("one", [workload(triton())], ["observe"]))
-    missed = kustomize.text(overlays.add("two", [pod], ["observe"]))
+    patched = kustomize.text(overlays.add("one", [workload(triton())], ["observe", "monitoring"]))
+    missed = kustomize.text(overlays.add("two", [pod], ["observe", "monitoring"]))
 
     assert len(re.findall(pattern[1], patched, re.MULTILINE)) == 1
     assert re.findall(pattern[1], missed, re.MULTILINE) == []

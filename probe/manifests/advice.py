@@ -10,7 +10,7 @@ import msgspec
 from probe.facts.wiring import SHM_PATH
 from probe.manifests.drafts import Draft, Path
 from probe.manifests.pods import listed, mapping, resources, shm_mount
-from probe.manifests.triton import Found, Ports
+from probe.manifests.triton import Found, Ports, in_predictor
 from probe.manifests.wishes import GateProbe, Wishes
 from probe.manifests.workloads import Platform, Workload
 
@@ -37,11 +37,7 @@ def advice(draft: Draft, work: Workload, triton: Found, wishes: Wishes, listenin
 
 def _amounts(triton: Found, work: Workload) -> Iterator[Advice]:
     path = (*triton.path, "resources")
-    if (
-        triton.path[-1] in ("model", "triton")
-        and work.kind == "InferenceService"
-        and "resources" not in triton.said
-    ):
+    if in_predictor(triton, work) and "resources" not in triton.said:
         return
     requests, limits = resources(triton.said, "requests"), resources(triton.said, "limits")
     if not requests and not limits:

@@ -21,6 +21,7 @@ _WORDS = {
 }
 """YAML 1.1, as Kubernetes reads it."""
 _WHOLE = re.compile(r"[-+]?(?:0|[1-9][0-9]{0,18})")
+_OTHER_BASES = re.compile(r"0o?([0-7]{1,20})|0x([0-9A-Fa-f]{1,16})")
 _FLOAT = re.compile(r"[-+]?(?:[0-9]+\.[0-9]*|\.[0-9]+|[0-9]+)(?:[eE][-+]?[0-9]+)?")
 
 
@@ -34,6 +35,8 @@ def value_of(scalar: Scalar) -> Any:  # noqa: ANN401  (any scalar of YAML)
         return _WORDS[scalar.value]
     if _WHOLE.fullmatch(scalar.value):
         return int(scalar.value)
+    if match := _OTHER_BASES.fullmatch(scalar.value):
+        return int(match[1], 8) if match[1] else int(match[2], 16)
     if _FLOAT.fullmatch(scalar.value):
         return float(scalar.value)
     return scalar.value

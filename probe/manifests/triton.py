@@ -9,20 +9,21 @@ import msgspec
 
 from probe.facts.wiring import CONTAINER
 from probe.manifests.drafts import Path
-from probe.manifests.pods import arguments, listed, mapping, variables
+from probe.manifests.pods import arguments, listed, mapping, resources, variables, words
 from probe.manifests.workloads import Platform, Workload
 
-KSERVE_RUNTIMES = ("kserve-tritonserver", "kserve-triton")
-"""KServe's own runtime; its arguments are in config/runtimes/kserve-tritonserver.yaml."""
-_KSERVE_PORTS = ("--grpc-port=9000", "--http-port=8080")
-_FLAG = re.compile(
-    r"--?((?:allow-)?(?:grpc|http|metrics)(?:-port|-address)?)(?:=|[ \t\n]+)[\"']?([^\s\"';&|]+)"
-)
-_NAMES = frozenset(
-    f"{before}{which}{after}"
-    for which in ("grpc", "http", "metrics")
-    for before, after in (("", "-port"), ("", "-address"), ("allow-", ""))
-)
+KSERVE_RUNTIME = "kserve-tritonserver"
+"""KServe's own serving runtime of Triton, which it takes where none is named."""
+_KSERVE_CONTAINER: dict[str, Any] = {
+    "args": ["tritonserver", "--grpc-port=9000", "--http-port=8080"],
+    "securityContext": {"runAsUser": 1000, "runAsNonRoot": True, "capabilities": {"drop": ["ALL"]}},
+    "resources": {"requests": {"cpu": "1", "memory": "2Gi"}, "limits": {"cpu": "1", "memory": "2Gi"}},
+}
+"""What that runtime's container says (kserve, config/runtimes/kserve-tritonserver.yaml): ``model:`` is merged in it."""
+_ASLEEP = ("sleep", "tail")
+"""A pod that keeps Triton's image at hand, for its tools."""
+_FLAG = re.compile(r"--?((?:allow-)?(?:grpc|http|metrics)(?:[-_]port)?)(?:=|[ \t\n]+)[\"']?([^\s\"';&|]+)")
+_VARIABLE = re.compile(r"\$[({]?([A-Za-z_]\w*)[)}]?")
 _PORTS = 65536
 _BETWEEN = re.compile(r"[\s\"';&|()]+")
 _SERVERS = ("tritonserver", "launch_triton_server.py")
@@ -78,14 +79,20 @@ def tritons(
     """
     every = [each for each in containers(said, work) if each.name != CONTAINER]
     if wanted is not None:
-        return [_told(each, "by --container") for each in every if each.name == wanted]
-    by_image = [_told(each, "by its image") for each in every if is_triton_image(each.said.get("image"))]
+        return [_told(_merged(each, work), "by --container") for each in every if each.name == wanted]
+    by_image = [
+        _told(each, "by its image")
+        for each in every
+        if is_triton_image(each.said.get("image")) and _may_serve(each.said, work)
+    ]
     if by_image:
         running = [each for each in by_image if runs_triton(each.said)]
         return running if len(running) == 1 else by_image
     by_command = [_told(each, "by its command") for each in every if runs_triton(each.said)]
     return by_command or [
-        _told(each, "by KServe's rules") for each in every if _kserves(each, work, said, runtimes)
+        _told(_merged(each, work), "by KServe's rules")
+        for each in every
+        if _kserves(each, work, said, runtimes)
     ]
 
 
@@ -109,17 +116,22 @@ def runs_triton(container: dict[str, Any]) -> bool:
     return any(not word.startswith("-") and word.rpartition("/")[2] in _SERVERS for word in called)
 
 
-def ports(container: dict[str, Any], *, kserve_runtime: bool = False) -> Ports:
-    """Where Triton listens by its options; the last one counts, and variables are followed where they are written."""
+def _may_serve(container: dict[str, Any], work: Workload) -> bool:
+    """Whether a container of Triton's image can be one that serves: a script may, ``sleep`` and a Job's may not."""
     said = arguments(container)
-    line = " ".join([*(_KSERVE_PORTS if kserve_runtime else ()), *said])
+    if not said or runs_triton(container):
+        return True
+    return not work.ends and said[0].rpartition("/")[2] not in _ASLEEP
+
+
+def ports(container: dict[str, Any]) -> Ports:
+    """Where Triton listens by its options; the last one counts, and variables are followed where they are written."""
+    line = " ".join(arguments(container))
     known = variables(container)
     options: dict[str, str] = {}
     for match in _FLAG.finditer(line):
-        if match[1] in _NAMES:
-            options[match[1]] = re.sub(
-                r"\$\(?\{?([A-Za-z_]\w*)\}?\)?", lambda name: known.get(name[1], name[0]), match[2]
-            )
+        said = _VARIABLE.sub(lambda name: known.get(name[1], name[0]), match[2])
+        options[match[1].replace("_", "-")] = said
     unknown: list[str] = []
     grpc, http, metrics = (_port(options, which, default, unknown) for which, default in _DEFAULTS.items())
     return Ports(grpc, http, metrics, tuple(unknown))
@@ -139,12 +151,17 @@ def _port(options: dict[str, str], which: str, default: int, unknown: list[str])
     return default
 
 
-def kserve_runtime(container: Found, work: Workload) -> str | None:
-    """The name of the serving runtime that an InferenceService asks for, where it writes no container itself."""
-    if container.path[-1] not in ("model", "triton") or work.kind != "InferenceService":
+def asked_runtime(container: Found, work: Workload) -> str | None:
+    """The serving runtime that an InferenceService asks for, empty where KServe chooses; None for a container."""
+    if not in_predictor(container, work):
         return None
     name = container.said.get("runtime")
-    return name if isinstance(name, str) and name else KSERVE_RUNTIMES[0]
+    return name if isinstance(name, str) else ""
+
+
+def in_predictor(container: Found, work: Workload) -> bool:
+    """Whether it is what an InferenceService writes in the place of a container."""
+    return work.kind == "InferenceService" and container.path[-1] in ("model", "triton")
 
 
 def _kserves(container: Found, work: Workload, said: dict[str, Any], runtimes: frozenset[str]) -> bool:
@@ -161,6 +178,20 @@ def _kserves(container: Found, work: Workload, said: dict[str, Any], runtimes: f
         formats = listed(mapping(said.get("spec")).get("supportedModelFormats"))
         return "triton" in work.name.lower() or any(each.get("name") == "triton" for each in formats)
     return False
+
+
+def _merged(found: Found, work: Workload) -> Found:
+    """With what KServe's own runtime says of the container, where that is the one."""
+    if asked_runtime(found, work) not in ("", KSERVE_RUNTIME):
+        return found
+    own, base = found.said, _KSERVE_CONTAINER
+    args = [*base["args"], *words(own.get("args"))]
+    security = {**base["securityContext"], **mapping(own.get("securityContext"))}
+    amounts = {
+        which: {**base["resources"][which], **resources(own, which)} for which in ("requests", "limits")
+    }
+    merged = {**own, "args": args, "securityContext": security, "resources": amounts}
+    return msgspec.structs.replace(found, said=merged)
 
 
 def _told(found: Found, how: str) -> Found:

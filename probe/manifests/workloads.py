@@ -79,6 +79,11 @@ def workload(said: Any, *, knative: bool = False) -> Workload | None:  # noqa: A
     return None
 
 
+def stated_mode(said: dict[str, Any]) -> str:
+    """KServe's deployment mode, empty where the cluster's default counts."""
+    return _word(annotated(said).get(_MODE))
+
+
 def is_list(said: Any) -> bool:  # noqa: ANN401  (any document)
     """Whether it is a list of objects, as ``kubectl get`` prints them."""
     return (

@@ -36,25 +36,27 @@ _PROBE = {"httpGet": {"path": "/v2/health/ready", "port": 8000}, "periodSeconds"
 def deployments(draw: DrawFn) -> dict[str, Any]:
     """A Deployment of one Triton, with whatever a manifest may have or lack around it."""
     triton = {"name": "server", "image": "example/tritonserver:24.10", **draw(_EXTRAS)}
-    for name, values in (
+    fields: list[tuple[str, tuple[Any, ...]]] = [
         ("volumeMounts", (None, [], [_MOUNT], [_MOUNT, {"name": "fast", "mountPath": "/dev/shm/"}])),
         ("readinessProbe", (None, {}, _PROBE)),
         ("livenessProbe", (None, _PROBE)),
         ("startupProbe", (_PROBE,)),
         ("args", (["tritonserver", "--http-port=9000"],)),
         ("securityContext", (None, {"runAsUser": 1000}, {"runAsUser": 7, "runAsGroup": 8})),
-    ):
+    ]
+    for name, values in fields:
         if draw(st.booleans()):
             triton[name] = draw(st.sampled_from(values))
     others: list[dict[str, Any]] = (
         [{"name": "other", "image": "nginx", **draw(_EXTRAS)}] if draw(st.booleans()) else []
     )
     pod: dict[str, Any] = {**draw(_EXTRAS), "containers": draw(st.permutations([triton, *others]))}
-    for name, values in (
+    fields = [
         ("volumes", (None, [], [_VOLUME])),
         ("shareProcessNamespace", (None, True, False)),
         ("initContainers", (None, [], [{"name": "fetch", "image": "busybox"}])),
-    ):
+    ]
+    for name, values in fields:
         if draw(st.booleans()):
             pod[name] = draw(st.sampled_from(values))
     metadata: dict[str, Any] = {"name": "triton"}

@@ -114,7 +114,7 @@ class Draft:
         start, end = editing.pair_slice(self.text, into, index)
         was = self.text[start:end]
         before = shape(self.root, into.pairs[index][1])
-        self._take(editing.rewrite_pair(self.text, into, index, {str(path[-1]): value}, self.style))
+        self._take(editing.rewrite_pair(self.text, into, index, value, self.style))
         self._confirm(path, value, before)
         return was
 

@@ -16,6 +16,9 @@ from probe.manifests.nodes import Mapping, Node, Scalar, Sequence, walk
 from probe.manifests.reading import line_of
 from probe.manifests.writing import Style, flow, indented, item, pair, spread
 
+_KEY = "key"
+"""Stands for a key that is there already."""
+
 
 def style_of(text: str, root: Node) -> Style:
     """How this document is indented, what ends its lines, and whether it is JSON."""
@@ -75,20 +78,20 @@ def pair_slice(text: str, of: Mapping, index: int) -> tuple[int, int]:
     return key.start, end if of.flow else _line_end(text, end)
 
 
-def rewrite_pair(text: str, of: Mapping, index: int, value: dict[str, Any], style: Style) -> str:
-    """Another pair, the one of ``value``, in the place of one."""
-    ((key, said),) = value.items()
+def rewrite_pair(text: str, of: Mapping, index: int, value: Any, style: Style) -> str:  # noqa: ANN401  (as above)
+    """Another value for a pair; its key stays as it is written."""
     start, end = pair_slice(text, of, index)
+    key = of.pairs[index][0]
+    column = _column(text, start)
     if of.flow:
-        flowing = msgspec.structs.replace(style, json=_quotes(text, of, style))
-        column = _column(text, start)
-        written = (
-            spread(value, flowing, column - style.step) if _own_line(text, start) else flow(value, flowing)
-        )
-        return text[:start] + _unwrapped(written) + text[end:]
-    first, *rest = pair(key, said, style)
-    lines = [first, *indented(rest, _column(text, start))]
-    return text[:start] + style.eol.join(lines) + text[end:]
+        style = msgspec.structs.replace(style, json=_quotes(text, of, style))
+        spreads = _own_line(text, start)
+        written = spread({_KEY: value}, style, column - style.step) if spreads else flow({_KEY: value}, style)
+        written = _unwrapped(written)
+    else:
+        first, *rest = pair(_KEY, value, style)
+        written = style.eol.join([first, *indented(rest, column)])
+    return text[: key.end] + written[written.index(":") :] + text[end:]
 
 
 def delete_pair(text: str, of: Mapping, index: int) -> str:

@@ -145,6 +145,8 @@ def _head(node: Node) -> dict[str, Any]:
                 found[key.value] = value.value
             elif isinstance(key, Scalar) and isinstance(value, Sequence):
                 found[key.value] = []
+            elif isinstance(key, Scalar) and key.value == "metadata":
+                found[key.value] = _head(value)
     return found
 
 

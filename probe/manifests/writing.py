@@ -29,6 +29,8 @@ class Style(msgspec.Struct, frozen=True):
 
 def scalar(value: object, style: Style, *, within_flow: bool = False) -> str:
     """One value on one line."""
+    if isinstance(value, str) and style.json:
+        return _quoted(value)
     if style.json or value is None or isinstance(value, bool):
         return json.dumps(value)
     return _word(value, within_flow=within_flow) if isinstance(value, str) else str(value)
@@ -112,4 +114,14 @@ def _word(value: str, *, within_flow: bool) -> str:
         return value
     if value.isprintable() and value.isascii():
         return "'{}'".format(value.replace("'", "''"))
-    return json.dumps(value)
+    return _quoted(value)
+
+
+def _quoted(value: str) -> str:
+    """As JSON and YAML both read it: half a surrogate pair, as JSON escapes what lies far out, is none for YAML."""
+    far = 0x10000
+    escaped = (
+        each if (each.isprintable() and each not in '"\\') or ord(each) >= far else json.dumps(each)[1:-1]
+        for each in value
+    )
+    return f'"{"".join(escaped)}"'

@@ -73,7 +73,7 @@ def parse(text: str) -> Node | None:
             builder.take(event)
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
-        line = 1 if mark is None else line_of(text, mark.index)
+        line = 1 if mark is None else line_of(text, min(mark.index, len(text.rstrip())))
         raise _not_yaml(text, line, " ".join(filter(None, (error.context, error.problem)))) from None
     except yaml.YAMLError as error:
         position = getattr(error, "position", 0)

@@ -85,7 +85,7 @@ class Placing:
         self.written = True
         form = "native sidecar" if native else "container"
         self.told.append(
-            f"added the {form} {wiring.CONTAINER} ({self._wishes.image}) beside Triton's container "
+            f"added the {form} {wiring.CONTAINER} ({self._wishes.image}) beside "
             f"{self._triton.name or '(no name)'} (found {self._triton.how})"
         )
         self.told.append(f"runs as {who.why}")

@@ -53,7 +53,7 @@ def test_standard_input_becomes_standard_output() -> None:
     assert result.stderr.splitlines() == [
         f"{about}: {each}"
         for each in (
-            "added the container triton-probe (triton-probe:0.1.0) beside Triton's container triton (found by its image)",
+            "added the container triton-probe (triton-probe:0.1.0) beside triton (found by its image)",
             "runs as uid 1000, as Triton's runAsUser says, gid 1000",
             "added shareProcessNamespace: true",
             "added a volume of 1Gi in memory at /dev/shm, which is 64Mi without",

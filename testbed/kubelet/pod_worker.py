@@ -81,6 +81,7 @@ class PodWorker:
         self._busy: set[str] = set()
         self._later: tuple[str, ...] = ()
         self._ends: dict[str, float] = {}
+        self._seen_ends: dict[str, float] = {}
         self._in_service = False
 
     @property
@@ -120,6 +121,7 @@ class PodWorker:
         """The container ended, with this code; ``words`` is what is known of why."""
         life = msgspec.structs.replace(self._lives[container], finished_at=now, code=code, words=words)
         self._lives[container] = life
+        self._ends[container] = now
         self.told.add(Moment(now, What.ENDED, container, words=f"{code} {words}".rstrip()))
         if container in self._busy:
             self._done(container, now)
@@ -138,6 +140,7 @@ class PodWorker:
         if now < self._relist_at:
             return
         self._relist_at += _RELIST_SECONDS * (1 + (now - self._relist_at) // _RELIST_SECONDS)
+        self._seen_ends = dict(self._ends)
         if self._seen != self._lives:
             self._seen = dict(self._lives)
             self._sync_at = now
@@ -162,10 +165,6 @@ class PodWorker:
             if readiness and self._beliefs.started(each, life) and not self._beliefs.ready(each, life):
                 readiness.trigger()
         self._later = todo.start
-        # What this sync ends itself is still running to it: its back-off is counted from the end before.
-        self._ends |= {
-            name: each.finished_at for name, each in self._seen.items() if each.finished_at is not None
-        }
         for name, cause in todo.end.items():
             container = self.pod.container(name)
             seconds = grace_seconds(self.pod, container, cause)
@@ -179,8 +178,9 @@ class PodWorker:
 
     def _start(self, now: float) -> Iterator[Start]:
         later, self._later = self._later, ()
+        # What this sync ended itself is not seen yet: a back-off is counted from the end before.
         for name in later:
-            back_off, ended_at = self._back_off[name], self._ends.get(name)
+            back_off, ended_at = self._back_off[name], self._seen_ends.get(name)
             if ended_at is not None:
                 if left := back_off.left(now, ended_at):
                     self.told.add(Moment(now, What.BACK_OFF, name, words=f"{left:.1f} s left"))

@@ -12,6 +12,7 @@ RESYNC_SECONDS = 60.0
 """A pod is looked at again after this, and up to half as much more (``pkg/kubelet/pod_workers.go``)."""
 _RESYNC_JITTER = 0.5
 _LEAST_GRACE = 2
+_ROUNDING = 1e-6
 
 
 class Cause(enum.Enum):
@@ -41,7 +42,8 @@ class BackOff:
         """Seconds for which it may not be started yet, counted from its last end; 0 where it may."""
         if self._entry is None or self._expired(finished_at):
             return 0.0
-        return max(0.0, self._entry.seconds - (now - finished_at))
+        left = self._entry.seconds - (now - finished_at)
+        return left if left > _ROUNDING else 0.0
 
     def restarted(self, now: float, finished_at: float) -> None:
         """Count a restart of what ended then."""

@@ -27,7 +27,7 @@ class Gate(enum.Enum):
 
 
 _TIMINGS = {Gate.READINESS: wiring.READINESS, Gate.LIVENESS: wiring.LIVENESS, Gate.STARTUP: wiring.STARTUP}
-_SECURITY = {
+_SECURITY: dict[str, Any] = {
     "runAsUser": wiring.USER,
     "runAsGroup": wiring.USER,
     "runAsNonRoot": True,
@@ -39,7 +39,7 @@ _SHM = "triton-probe-shm"
 
 def wired(*gates: Gate, native: bool = False) -> PodSpec:
     """The pod with these gates; ``native`` has the probe among the init containers."""
-    triton = {
+    triton: dict[str, Any] = {
         "name": TRITON,
         "image": "triton",
         "ports": [{"name": name, "containerPort": port} for name, port in TRITON_PORTS.items()],
@@ -48,7 +48,7 @@ def wired(*gates: Gate, native: bool = False) -> PodSpec:
         "volumeMounts": [{"name": _SHM, "mountPath": "/dev/shm"}],
         **{each.value: _probe(_TIMINGS[each]) for each in gates},
     }
-    sidecar = {
+    sidecar: dict[str, Any] = {
         "name": wiring.CONTAINER,
         "image": "triton-probe",
         "args": ["serve"],
@@ -56,8 +56,9 @@ def wired(*gates: Gate, native: bool = False) -> PodSpec:
         "securityContext": {**_SECURITY, "readOnlyRootFilesystem": True},
         "resources": {"requests": {"cpu": "20m", "memory": "96Mi"}, "limits": {"memory": "192Mi"}},
         "livenessProbe": _probe(wiring.OWN_LIVENESS),
-        **({"restartPolicy": "Always"} if native else {}),
     }
+    if native:
+        sidecar["restartPolicy"] = "Always"
     spec = {
         "shareProcessNamespace": True,
         "containers": [triton] if native else [triton, sidecar],
@@ -82,7 +83,11 @@ def changed(pod: PodSpec, container: str, **fields: Any) -> PodSpec:  # noqa: AN
 
 def timed(pod: PodSpec, container: str, gate: Gate, **fields: int) -> PodSpec:
     """The pod with another timing of one probe, by the names of :class:`testbed.kubelet.specs.ProbeSpec`."""
-    name = {Gate.READINESS: "readiness_probe", Gate.LIVENESS: "liveness_probe", Gate.STARTUP: "startup_probe"}[gate]
+    name = {
+        Gate.READINESS: "readiness_probe",
+        Gate.LIVENESS: "liveness_probe",
+        Gate.STARTUP: "startup_probe",
+    }[gate]
     probe = getattr(pod.container(container), name)
     return changed(pod, container, **{name: msgspec.structs.replace(probe, **fields)})
 

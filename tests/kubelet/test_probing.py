@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 
 import pytest
@@ -16,7 +17,9 @@ LIFE = Life(1, 0.0)
 GET = HttpGet(8003, "/livez")
 
 
-def worker(kind: Kind, *, success: int = 1, failure: int = 3, delay: int = 0, period: int = 10) -> ProbeWorker:
+def worker(
+    kind: Kind, *, success: int = 1, failure: int = 3, delay: int = 0, period: int = 10
+) -> ProbeWorker:
     """A worker whose first tick is at 0."""
     probe = ProbeSpec(
         GET,
@@ -110,7 +113,7 @@ def test_a_worker_asks_on_its_own_grid_and_not_before_the_delay(
     assert all(each - started_at >= delay for each in asked)
     assert asked[0] % period == 0
     assert asked[0] - started_at < delay + 1 + period
-    for before, after in zip(asked, asked[1:], strict=False):
+    for before, after in itertools.pairwise(asked):
         on_grid = period * (before // period + 1)
         assert after == pytest.approx(max(on_grid, before + takes))
 

@@ -41,7 +41,8 @@ def test_a_container_that_ran_for_ten_minutes_begins_anew(lives: list[float]) ->
 
 
 @pytest.mark.parametrize(
-    ("left", "fraction", "expected"), [(4.0, 0.0, 4.0), (4.0, 1.0, 6.0), (300.0, 0.0, 60.0), (60.0, 1.0, 90.0)]
+    ("left", "fraction", "expected"),
+    [(4.0, 0.0, 4.0), (4.0, 1.0, 6.0), (300.0, 0.0, 60.0), (60.0, 1.0, 90.0)],
 )
 def test_the_end_of_a_back_off_is_looked_for(left: float, fraction: float, expected: float) -> None:
     """At its end or after a minute, and half as late again at worst."""

@@ -19,6 +19,9 @@ USER = 1000
 """uid and gid: ``triton-server`` in Triton's own images.  The kernel asks for both before it shows a process."""
 
 _LONGEST_BACK_OFF = 300
+_LATE_LOOK = 30
+"""The kubelet sleeps up to half as long again as what is left of a back-off, or as the minute after which it looks
+anyway: at worst it begins to sleep a minute before the end (``completeWork`` in ``pkg/kubelet/pod_workers.go``)."""
 _WORST_START = 30
 """Seconds until it answers on a node that starves it of CPU."""
 
@@ -33,7 +36,7 @@ class ProbeTiming(msgspec.Struct, frozen=True):
 
     @property
     def seconds_to_fail(self) -> int:
-        """How long it must fail before the kubelet acts."""
+        """How long at most it fails before the kubelet acts; one period less at least, from failure to failure."""
         return self.period_seconds * self.failure_threshold
 
 
@@ -43,9 +46,10 @@ LIVENESS = ProbeTiming(
     "/livez",
     period_seconds=10,
     timeout_seconds=5,
-    failure_threshold=(_LONGEST_BACK_OFF + _WORST_START) // 10,
+    failure_threshold=(_LONGEST_BACK_OFF + _LATE_LOOK + _WORST_START) // 10 + 2,
 )
-"""A probe that is killed over and over answers again within 330 s at worst; until then nothing restarts Triton."""
+"""A probe that is killed over and over answers again within 360 s at worst; until then nothing restarts Triton.
+Two more than these periods: the first failure may come with the fall, and the last must find it back."""
 STARTUP = ProbeTiming("/startupz", period_seconds=5, timeout_seconds=5, failure_threshold=720)
 """An hour: the largest models take tens of minutes to load, and what is slow is not cured by a restart."""
 OWN_LIVENESS = ProbeTiming("/healthz", period_seconds=10, timeout_seconds=5, failure_threshold=6)

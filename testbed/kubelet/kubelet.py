@@ -66,14 +66,19 @@ class Kubelet:
         *,
         subject: str = "",
         since: float = -math.inf,
+        times: int = 1,
         seconds: float = PATIENCE,
     ) -> Moment:
-        """The first such moment since then, once it has come; fails the test where it does not."""
-        return self.wait_for(
-            f"{container or 'the pod'} {subject} {what.value}",
-            lambda: self.told.first(what, container, subject=subject, since=since),
-            seconds,
-        )
+        """The first such moment since then (or that by which there were ``times``), once it has come.
+
+        Fails the test, with the whole time line, where it does not come.
+        """
+
+        def look() -> Moment | None:
+            found = self.told.find(what, container, subject=subject, since=since)
+            return found[times - 1] if len(found) >= times else None
+
+        return self.wait_for(f"{container or 'the pod'} {subject} {what.value}, {times} times", look, seconds)
 
     def wait_for(self, what: str, look: Callable[[], Moment | None], seconds: float = PATIENCE) -> Moment:
         """The first moment that ``look`` finds; it is called whenever something happened."""

@@ -27,6 +27,11 @@ class Gate(enum.Enum):
 
 
 _TIMINGS = {Gate.READINESS: wiring.READINESS, Gate.LIVENESS: wiring.LIVENESS, Gate.STARTUP: wiring.STARTUP}
+_FIELDS = {
+    Gate.READINESS: "readiness_probe",
+    Gate.LIVENESS: "liveness_probe",
+    Gate.STARTUP: "startup_probe",
+}
 _SECURITY: dict[str, Any] = {
     "runAsUser": wiring.USER,
     "runAsGroup": wiring.USER,
@@ -90,6 +95,16 @@ def timed(pod: PodSpec, container: str, gate: Gate, **fields: int) -> PodSpec:
     }[gate]
     probe = getattr(pod.container(container), name)
     return changed(pod, container, **{name: msgspec.structs.replace(probe, **fields)})
+
+
+def brisk(pod: PodSpec) -> PodSpec:
+    """The pod with every probe once a second, and a short grace; thresholds of Triton's gates stay as they are."""
+    for each in pod.lasting():
+        for gate, field in _FIELDS.items():
+            if getattr(each, field) is not None:
+                pod = timed(pod, each.name, gate, period_seconds=1, timeout_seconds=1)
+    pod = timed(pod, wiring.CONTAINER, Gate.LIVENESS, failure_threshold=3)
+    return msgspec.structs.replace(pod, termination_grace_period_seconds=3)
 
 
 def _probe(timing: ProbeTiming) -> dict[str, Any]:

@@ -1,0 +1,96 @@
+"""Whatever becomes of the sidecar, Triton is left alone: with the shipped liveness threshold, and each gate in place.
+
+What the pod's readiness does meanwhile is Kubernetes' own: a container that does not run is not ready, and a question
+that nobody answers is a failure.
+"""
+
+from __future__ import annotations
+
+import signal
+import time
+
+import pytest
+
+from probe.facts.wiring import CONTAINER
+from probe.sandbox.repositories import Repository
+from testbed.kubelet.played import PlayedPod
+from testbed.kubelet.specs import PodSpec, Variable
+from testbed.kubelet.timeline import What
+from testbed.kubelet.wired import TRITON, Gate, brisk, changed, wired
+from tests.scenarios.conftest import Play
+
+ALL = (Gate.READINESS, Gate.LIVENESS, Gate.STARTUP)
+TWO_PER_CENT = 0.02
+
+
+def untouched(pod: PlayedPod) -> bool:
+    """Whether Triton runs for the first time, and nobody has begun to end it."""
+    told = pod.kubelet.told
+    return len(told.find(What.STARTED, TRITON)) == 1 and not told.find(What.ENDING, TRITON)
+
+
+@pytest.mark.parametrize("native", [True, False], ids=["native", "plain"])
+def test_a_sidecar_that_is_killed_stopped_or_starved_comes_back_and_triton_never_notices(
+    play: Play, repository: Repository, *, native: bool
+) -> None:
+    """Killed: restarted at once.  Stopped: by its own liveness, with SIGKILL.  Starved: left, for that cures nothing.
+
+    Each time the pod leaves service, and comes back when the sidecar answers.
+    """
+    pod = play(brisk(wired(*ALL, native=native)), repository.add_echo(kind="KIND_CPU"))
+    kubelet = pod.kubelet
+    kubelet.wait(What.IN_SERVICE)
+
+    at = time.monotonic()
+    kubelet.running(CONTAINER).program.send_signal(signal.SIGKILL)
+    assert kubelet.wait(What.ENDED, CONTAINER, since=at).words.startswith("137")
+    kubelet.wait(What.OUT_OF_SERVICE, since=at)
+    back = kubelet.wait(What.IN_SERVICE, since=kubelet.wait(What.STARTED, CONTAINER, since=at).at)
+
+    kubelet.running(CONTAINER).program.send_signal(signal.SIGSTOP)
+    ending = kubelet.wait(What.ENDING, CONTAINER, since=back.at)
+    assert ending.words == "failed liveness probe"
+    assert kubelet.wait(What.ENDED, CONTAINER, since=ending.at).words.startswith("137")
+    back = kubelet.wait(What.IN_SERVICE, since=kubelet.wait(What.STARTED, CONTAINER, since=ending.at).at)
+    assert kubelet.starts(CONTAINER) == 3
+
+    daemon = kubelet.running(CONTAINER).program
+    pod.pod.throttle(daemon.pid, TWO_PER_CENT)
+    kubelet.wait(What.FAILED, TRITON, subject="liveness", since=back.at)
+    pod.pod.throttle(daemon.pid, None)
+    at = time.monotonic()
+    kubelet.wait(What.PASSED, TRITON, subject="readiness", since=at)
+    kubelet.wait_for("service", lambda: kubelet.told.first(What.PASSED, TRITON, subject="liveness", since=at))
+    assert untouched(pod)
+
+
+def too_little_memory(spec: PodSpec) -> PodSpec:
+    """The sidecar can not even start."""
+    return changed(spec, CONTAINER, resources={"limits": {"memory": "24Mi"}})
+
+
+def wrong_settings(spec: PodSpec) -> PodSpec:
+    """The sidecar says what is wrong, and exits with 2."""
+    return changed(spec, CONTAINER, env=(Variable("TRITON_PROBE_INTERVAL", "soon"),))
+
+
+@pytest.mark.parametrize(
+    ("fault", "ends"),
+    [(too_little_memory, "137 OOMKilled"), (wrong_settings, "2 Error")],
+    ids=["killed for want of memory", "set up wrongly"],
+)
+def test_a_sidecar_that_never_comes_up_keeps_the_pod_out_of_service_and_triton_running(
+    play: Play, repository: Repository, fault: object, ends: str
+) -> None:
+    """It crashes over and over, with a growing pause; Triton serves whoever asks it, and is left alone."""
+    assert callable(fault)
+    pod = play(fault(brisk(wired(Gate.READINESS, Gate.LIVENESS))), repository.add_echo(kind="KIND_CPU"))
+    kubelet = pod.kubelet
+    kubelet.wait(What.STARTED, TRITON)
+    kubelet.wait(What.BACK_OFF, CONTAINER)
+    assert {each.words for each in kubelet.told.find(What.ENDED, CONTAINER)} == {ends}
+    pod.triton.wait_ready()
+    assert pod.triton.client.infer("echo", (1.0,)) == [1.0]
+    kubelet.wait(What.FAILED, TRITON, subject="liveness", times=5)
+    assert kubelet.told.find(What.IN_SERVICE) == []
+    assert untouched(pod)

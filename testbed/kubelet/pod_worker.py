@@ -78,6 +78,7 @@ class PodWorker:
         self._seen: dict[str, Life] = {}
         self._relist_at = now
         self._sync_at = now
+        self._sync_not_before = now
         self._busy: set[str] = set()
         self._later: tuple[str, ...] = ()
         self._ends: dict[str, float] = {}
@@ -87,8 +88,15 @@ class PodWorker:
     @property
     def due(self) -> float:
         """When :meth:`turn` is to be called at the latest, unless something happens before."""
-        sync = math.inf if self._busy else self._sync_at
-        return min(sync, self._relist_at, *(each.due for each in self._workers.values()), math.inf)
+        sync = max(self._sync_at, self._sync_not_before)
+        if self._later:
+            sync = -math.inf
+        return min(
+            math.inf if self._busy else sync,
+            self._relist_at,
+            *(each.due for each in self._workers.values()),
+            math.inf,
+        )
 
     @property
     def serves(self) -> bool:
@@ -105,7 +113,7 @@ class PodWorker:
         orders: list[Order] = list(self._ask(now))
         if not self._busy and self._later:
             orders += self._start(now)
-        elif not self._busy and now >= self._sync_at:
+        elif not self._busy and now >= max(self._sync_at, self._sync_not_before):
             orders += self._sync(now)
         self._serve(now)
         return orders
@@ -114,7 +122,7 @@ class PodWorker:
         """The container runs."""
         before = self._lives.get(container)
         self._lives[container] = Life(before.number + 1 if before else 1, now)
-        self._done(container, now)
+        self._done(container)
         self.told.add(Moment(now, What.STARTED, container))
 
     def ended(self, container: str, now: float, code: int, words: str = "") -> None:
@@ -124,7 +132,7 @@ class PodWorker:
         self._ends[container] = now
         self.told.add(Moment(now, What.ENDED, container, words=f"{code} {words}".rstrip()))
         if container in self._busy:
-            self._done(container, now)
+            self._done(container)
 
     def answered(
         self, container: str, kind: Kind, now: float, outcome: Result | None, words: str = ""
@@ -190,11 +198,10 @@ class PodWorker:
             self._busy.add(name)
             yield Start(name)
 
-    def _done(self, container: str, now: float) -> None:
-        """A step of a sync is over; the next sync knows what this one did, so it comes after the next relist."""
+    def _done(self, container: str) -> None:
+        """A step of a sync is over.  The next sync must know what this one did, so a relist comes before it."""
         self._busy.discard(container)
-        if not self._busy:
-            self._sync_at = now if self._later else max(self._sync_at, self._relist_at)
+        self._sync_not_before = self._relist_at
 
     def _serve(self, now: float) -> None:
         serves = in_service(self.pod, self._seen, self._beliefs)

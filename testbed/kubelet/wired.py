@@ -1,16 +1,20 @@
-"""The probe wired into a Triton's pod, as a manifest: the first step alone, or with gates."""
+"""The probe wired into a Triton's pod as ``k8s/`` renders it: the first step alone, or with gates."""
 
 from __future__ import annotations
 
 import enum
+import functools
+import tempfile
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
 import msgspec
 
 from probe.facts import wiring
-from probe.facts.wiring import ProbeTiming
 from testbed.kubelet.specs import ContainerSpec, PodSpec
+from testbed.manifests.kustomize import all_kustomizes
+from testbed.manifests.overlays import Overlays, workload
 
 TRITON = "triton"
 """The name of Triton's container."""
@@ -19,58 +23,48 @@ TRITON_PORTS = {"http": 8000, "grpc": 8001, "metrics": 8002}
 
 
 class Gate(enum.Enum):
-    """A gate of the pod that asks the probe."""
+    """A gate of the pod that asks the probe, by its component."""
 
-    READINESS = "readinessProbe"
-    LIVENESS = "livenessProbe"
-    STARTUP = "startupProbe"
+    READINESS = "gate-readiness"
+    LIVENESS = "gate-liveness"
+    STARTUP = "startup"
 
 
-_TIMINGS = {Gate.READINESS: wiring.READINESS, Gate.LIVENESS: wiring.LIVENESS, Gate.STARTUP: wiring.STARTUP}
 _FIELDS = {
     Gate.READINESS: "readiness_probe",
     Gate.LIVENESS: "liveness_probe",
     Gate.STARTUP: "startup_probe",
 }
-_SECURITY: dict[str, Any] = {
-    "runAsUser": wiring.USER,
-    "runAsGroup": wiring.USER,
-    "runAsNonRoot": True,
-    "allowPrivilegeEscalation": False,
-    "capabilities": {"drop": ["ALL"]},
+_BEFORE: dict[str, Any] = {
+    "containers": [
+        {
+            "name": TRITON,
+            "image": "tritonserver:24.10-py3",
+            "ports": [{"name": name, "containerPort": port} for name, port in TRITON_PORTS.items()],
+            "resources": {"requests": {"cpu": "1", "memory": "512Mi"}, "limits": {"memory": "1Gi"}},
+            "securityContext": {
+                "runAsUser": wiring.USER,
+                "runAsGroup": wiring.USER,
+                "allowPrivilegeEscalation": False,
+                "capabilities": {"drop": ["ALL"]},
+            },
+        }
+    ]
 }
-_SHM = "triton-probe-shm"
 
 
+@functools.cache
 def wired(*gates: Gate, native: bool = False) -> PodSpec:
-    """The pod with these gates; ``native`` has the probe among the init containers."""
-    triton: dict[str, Any] = {
-        "name": TRITON,
-        "image": "triton",
-        "ports": [{"name": name, "containerPort": port} for name, port in TRITON_PORTS.items()],
-        "securityContext": _SECURITY,
-        "resources": {"requests": {"cpu": "1", "memory": "512Mi"}, "limits": {"memory": "1Gi"}},
-        "volumeMounts": [{"name": _SHM, "mountPath": "/dev/shm"}],
-        **{each.value: _probe(_TIMINGS[each]) for each in gates},
-    }
-    sidecar: dict[str, Any] = {
-        "name": wiring.CONTAINER,
-        "image": "triton-probe",
-        "args": ["serve"],
-        "ports": [{"name": wiring.PORT_NAME, "containerPort": wiring.PORT}],
-        "securityContext": {**_SECURITY, "readOnlyRootFilesystem": True},
-        "resources": {"requests": {"cpu": "20m", "memory": "96Mi"}, "limits": {"memory": "192Mi"}},
-        "livenessProbe": _probe(wiring.OWN_LIVENESS),
-    }
+    """The pod with these gates, rendered; ``native`` has the probe among the init containers.
+
+    Skips the running test where there is no kustomize.
+    """
+    components = ["observe", "shm", *(each.value for each in gates)]
     if native:
-        sidecar["restartPolicy"] = "Always"
-    spec = {
-        "shareProcessNamespace": True,
-        "containers": [triton] if native else [triton, sidecar],
-        "initContainers": [sidecar] if native else [],
-        "volumes": [{"name": _SHM, "emptyDir": {"medium": "Memory", "sizeLimit": "64Mi"}}],
-    }
-    return msgspec.convert(spec, PodSpec)
+        components.append("native-sidecar")
+    with tempfile.TemporaryDirectory() as folder:
+        overlays = Overlays(Path(folder) / "k8s")
+        return PodSpec.read(all_kustomizes()[0].text(overlays.add("pod", [workload(_BEFORE)], components)))
 
 
 def changed(pod: PodSpec, container: str, **fields: Any) -> PodSpec:  # noqa: ANN401  (whatever the record has)
@@ -105,12 +99,3 @@ def brisk(pod: PodSpec) -> PodSpec:
                 pod = timed(pod, each.name, gate, period_seconds=1, timeout_seconds=1)
     pod = timed(pod, wiring.CONTAINER, Gate.LIVENESS, failure_threshold=3)
     return msgspec.structs.replace(pod, termination_grace_period_seconds=3)
-
-
-def _probe(timing: ProbeTiming) -> dict[str, Any]:
-    return {
-        "httpGet": {"path": timing.path, "port": wiring.PORT},
-        "periodSeconds": timing.period_seconds,
-        "timeoutSeconds": timing.timeout_seconds,
-        "failureThreshold": timing.failure_threshold,
-    }

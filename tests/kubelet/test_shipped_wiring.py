@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import msgspec
 import pytest
 
 from probe.facts.wiring import CONTAINER, LIVENESS
@@ -26,6 +27,7 @@ HANGS = Answer(Result.SUCCESS, seconds=1e9)
 def played(
     *gates: Gate,
     native: bool = False,
+    grace: int = 30,
     says: Callable[[str, float], Answer] = lambda _path, _now: PASS,
     sidecar: Callable[[int], Run] = lambda _times: Run(),
     fraction: float = 0.0,
@@ -37,7 +39,7 @@ def played(
         return says(path, now) if life is not None and life.running else REFUSED
 
     node = VirtualNode(
-        wired(*gates, native=native),
+        msgspec.structs.replace(wired(*gates, native=native), termination_grace_period_seconds=grace),
         answers=answers,
         runs=lambda name, times: sidecar(times) if name == CONTAINER else Run(starts_in=1.0),
         fraction=lambda: fraction,
@@ -104,9 +106,15 @@ def test_a_sidecar_that_is_killed_once_costs_no_restart(*, native: bool) -> None
     assert back - 1000 <= 10
 
 
+@pytest.mark.parametrize(("grace", "restarted"), [(30, False), (240, False), (400, True)])
 @pytest.mark.parametrize("native", [True, False], ids=["native", "plain"])
-def test_a_sidecar_that_stops_is_restarted_before_triton_would_be(*, native: bool) -> None:
-    """Its own liveness finds it after a minute, SIGKILL comes after the grace: less than a third of what Triton has."""
+def test_a_sidecar_that_stops_is_restarted_before_triton_would_be(
+    *, native: bool, grace: int, restarted: bool
+) -> None:
+    """Its own liveness finds it after a minute, SIGKILL comes after the pod's grace, of which 240 s are not too much.
+
+    While it is ended nothing else is done for the pod, so a Triton that failed meanwhile is restarted afterwards.
+    """
     hanging = [True]
 
     def says(_path: str, now: float) -> Answer:
@@ -114,14 +122,15 @@ def test_a_sidecar_that_stops_is_restarted_before_triton_would_be(*, native: boo
 
     def sidecar(times: int) -> Run:
         hanging[0] = not times
-        return Run(starts_in=2.0, ends_in=1e9)
+        return Run(starts_in=WORST_START, ends_in=1e9)
 
-    node = played(*ALL, native=native, says=says, sidecar=sidecar)
-    node.run(2000)
-    assert ends_of_triton(node) == []
+    node = played(*ALL, native=native, grace=grace, says=says, sidecar=sidecar)
+    node.run(3000)
+    assert bool(ends_of_triton(node)) is restarted
     assert node.starts[CONTAINER] == 2
-    back = node.told.find(What.IN_SERVICE)[-1].at
-    assert 1000 + 60 < back < 1000 + 110
+    if not restarted:
+        back = node.told.find(What.IN_SERVICE)[-1].at
+        assert 1000 + 60 + grace < back < 1000 + 80 + grace + WORST_START
 
 
 @pytest.mark.parametrize("fraction", [0.0, 0.5, 1.0])
@@ -154,6 +163,15 @@ def test_a_sidecar_that_never_answers_restarts_triton_as_often_as_the_threshold_
     assert least <= first <= least + 2 * LIVENESS.period_seconds
     assert second - first >= least
     assert node.told.find(What.IN_SERVICE) == []
+
+
+def test_a_sidecar_that_never_answers_leaves_a_triton_with_a_startup_gate_its_hour() -> None:
+    """Until it has started nobody asks for its liveness."""
+    node = played(*ALL, sidecar=lambda _times: Run(lives=0.5, code=2))
+    node.run(3700)
+    (ended,) = node.told.find(What.ENDING, TRITON)
+    assert ended.at >= 3590
+    assert ended.words == "failed startup probe"
 
 
 def test_without_the_liveness_gate_a_sidecar_that_never_answers_restarts_nobody() -> None:

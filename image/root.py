@@ -84,6 +84,8 @@ class Root:
                     self.bring(each)
         elif real.is_file() and real not in self.files:
             shutil.copy2(real, self.inside(real))
+            if real.suffix == ".py":  # some packages ship their modules as programs
+                self.inside(real).chmod(0o644)
             self.files.add(real)
 
     def write(self, path: str, text: str) -> None:

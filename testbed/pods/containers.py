@@ -54,14 +54,28 @@ class Container(BarePod):
 
     isolated = True
 
-    def __init__(self, podman: Podman, name: str, folder: Path, flags: Sequence[str], first: int = 0) -> None:
-        """``folder`` is its own; ``first`` is a process of the pid namespace that it will share, 0 for none."""
+    def __init__(
+        self,
+        podman: Podman,
+        name: str,
+        folder: Path,
+        flags: Sequence[str],
+        first: int = 0,
+        *,
+        image: str = "",
+    ) -> None:
+        """``folder`` is its own; ``first`` is a process of the pid namespace that it will share, 0 for none.
+
+        Without an ``image`` its root is empty, for volumes.  With one, what is started in it are arguments to the
+        image's own program.
+        """
         super().__init__()
         self.name = name
         self._podman = podman
         self._folder = folder
         self._flags = flags
         self._first = first
+        self._image = image
 
     def popen(
         self,
@@ -121,16 +135,16 @@ class Container(BarePod):
 
     def _run(self, pidfile: Path, environment: Mapping[str, str]) -> list[str]:
         own = {name: value for name, value in environment.items() if os.environ.get(name) != value}
-        root = empty_root(self._folder / "root")
+        root = [self._image] if self._image else ["--rootfs", str(empty_root(self._folder / "root"))]
         told = [
             "run",
             "--rm",
             "--interactive",
             f"--name={self.name}",
             f"--pidfile={pidfile}",
-            "--network=host",
+            "--no-healthcheck",  # it would want a systemd for its timer
         ]
-        return [*told, *self._flags, *variables(own), "--rootfs", str(root)]
+        return [*told, *self._flags, *variables(own), *root]
 
 
 def members(first: int) -> tuple[PodProcess, ...]:

@@ -106,27 +106,39 @@ class LimitedPod:
         *,
         resources: Resources = PROBE,
         rights: Rights = RESTRICTED,
+        image: str = "",
         **options: Any,  # noqa: ANN401  (Daemon's own)
     ) -> Daemon:
-        """Start the probe's container, with a read-only root, and wait until it answers."""
+        """Start the probe's container, with a read-only root, and wait until it answers.
+
+        It runs this checkout by this Python, or what is in the ``image``.
+        """
         (port,) = free_ports(1)
         log = self._folder / f"probe-{port}.log"
-        container = self._container("probe", self._probe_flags(resources, rights, log.with_suffix(".yaml")))
+        file = log.with_suffix(".yaml")
+        if image:
+            flags = self._image_flags(resources, rights, file)
+            container, options["program"] = self._container("probe", flags, image), ()
+        else:
+            container = self._container("probe", self._probe_flags(resources, rights, file))
         daemon = Daemon(container, port, log=log, addresses=addresses(beside), settings=settings, **options)
         self._daemons.append(daemon)
         daemon.wait_code("/livez", OPEN)
         return daemon
 
     def command(
-        self, *arguments: str, resources: Resources = PROBE, rights: Rights = RESTRICTED
+        self, *arguments: str, resources: Resources = PROBE, rights: Rights = RESTRICTED, image: str = ""
     ) -> subprocess.CompletedProcess[str]:
-        """Run ``triton-probe`` with these arguments in a container of the pod: what it wrote, and its exit code."""
-        container = self._container("command", self._probe_flags(resources, rights))
+        """Run ``triton-probe`` with these arguments in a container of the pod: what it wrote, and its exit code.
+
+        It runs this checkout by this Python, or what is in the ``image``.
+        """
+        flags = self._image_flags(resources, rights) if image else self._probe_flags(resources, rights)
+        container = self._container("command", flags, image)
         files = [self._folder / f"{container.name}.{stream}" for stream in ("out", "err")]
         with files[0].open("wb") as output, files[1].open("wb") as errors:
-            program = container.popen(
-                [sys.executable, "-m", "probe", *arguments], stdout=output, stderr=errors
-            )
+            own = [] if image else [sys.executable, "-m", "probe"]
+            program = container.popen([*own, *arguments], stdout=output, stderr=errors)
             code = program.wait(_SECONDS_TO_ANSWER)
         return subprocess.CompletedProcess(arguments, code, *(each.read_text() for each in files))
 
@@ -186,9 +198,10 @@ class LimitedPod:
             command = [sys.executable, "-I", "-S", "-c", _FIRST]
             return first.popen(command, stdin=subprocess.PIPE, stdout=output, stderr=output).pid
 
-    def _container(self, name: str, flags: list[str]) -> Container:
+    def _container(self, name: str, flags: list[str], image: str = "") -> Container:
         full = f"{self.name}-{name}-{next(self._count)}"
-        container = Container(self._podman, full, self._folder / full, flags, self.first_pid)
+        flags = ["--network=host", *flags]
+        container = Container(self._podman, full, self._folder / full, flags, self.first_pid, image=image)
         self._containers.append(container)
         return container
 
@@ -198,14 +211,20 @@ class LimitedPod:
         yield f"--pid=container:{first}"
         yield f"--ipc=container:{first}"
 
-    def _probe_flags(self, resources: Resources, rights: Rights, *shown: Path) -> list[str]:
+    def _image_flags(self, resources: Resources, rights: Rights, *shown: Path) -> list[str]:
         return [
             *self._shared(),
             *resources.flags(),
             *rights.flags(),
-            *volumes([*python_folders(), *shown]),
+            *(f"--volume={each}:{each}:ro" for each in shown),
             "--read-only",
             "--read-only-tmpfs=false",
+        ]
+
+    def _probe_flags(self, resources: Resources, rights: Rights, *shown: Path) -> list[str]:
+        return [
+            *self._image_flags(resources, rights),
+            *volumes([*python_folders(), *shown]),
             f"--env=PYTHONPATH={CHECKOUT}",
             "--env=PYTHONDONTWRITEBYTECODE=1",
         ]

@@ -54,7 +54,7 @@ _UNUSED_MODULES = (
 _UNUSED_SCRIPTS = ("python", "triton-probe")
 """Of the environment's ``bin`` only what begins like this is kept."""
 _SYSTEM_FILES = (
-    "/etc/debian_version",  # by which NVIDIA's container library decides where its libraries go
+    "/etc/debian_version",  # by which NVIDIA's container toolkit knows where libraries lie
     "/etc/ld.so.conf",
     "/etc/ld.so.conf.d",
     "/etc/nsswitch.conf",

@@ -13,8 +13,9 @@ from probe.facts.status import Status
 from probe.sandbox.client import TritonError
 from probe.sandbox.daemon import CLOSED, OPEN
 from probe.sandbox.repositories import Repository
+from testbed.pods.footprints import working_set_bytes
 from testbed.pods.models import add_greedy
-from testbed.pods.pod import MIB, LimitedPod, addresses
+from testbed.pods.pod import MIB, PROBE, LimitedPod, addresses
 from testbed.pods.resources import Resources
 
 OpenLimitedPod = Callable[..., LimitedPod]
@@ -61,6 +62,23 @@ def test_an_oom_kill_is_told_from_the_image(
         server.client.infer("greedy", (400.0,))
     probe.wait_finding("OomKilled")
     assert "want of memory" in str(probe.wait_finding("StubDead").evidence["cause"])
+
+
+def test_it_fits_into_what_manifests_ask_for(
+    limited_pod: OpenLimitedPod, repository: Repository, image: str
+) -> None:
+    """With 20 models, each asked about, and every surface read: its working set stays below its own request."""
+    for number in range(5):
+        repository.add_echo(f"python_{number}", kind="KIND_CPU")
+    repository.add_ensembles(15, step="python_0")
+    pod = limited_pod()
+    probe = pod.probe(pod.triton(repository).wait_ready(), BRISK, image=image, resources=PROBE)
+    probe.wait_code("/readyz", OPEN)
+    assert len(probe.status().models) == 20
+    for path in ("/", "/metrics", "/status", "/events", "/readyz?verbose") * 20:
+        assert probe.ask(path).code == OPEN
+    assert PROBE.memory is not None
+    assert working_set_bytes(probe.program.pid) < PROBE.memory * 2 // 3
 
 
 def test_doctor_looks_once_from_the_image(

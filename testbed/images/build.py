@@ -11,7 +11,7 @@ from testbed.images.cache import CHECKOUT, ImageError, digest, kept
 from testbed.pods.podman import Podman
 
 NAME = f"localhost/triton-probe:{probe.__version__}"
-_BASE = "localhost/base"
+BASE = "localhost/base"
 _INPUTS = ("Dockerfile", ".dockerignore", "LICENSE", "README.md", "pyproject.toml")
 _FOLDERS = ("image", "probe")
 _SECONDS = 300.0
@@ -50,16 +50,13 @@ def _make(scratch: Path, base: Path, wheels: Path) -> Path:
     podman = Podman()
     try:
         search = "ENV PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-        _expect(
-            podman.call("import", "--quiet", "--change", search, str(base), _BASE), "podman import failed"
-        )
+        _expect(podman.call("import", "--quiet", "--change", search, str(base), BASE), "podman import failed")
         built = podman.call(
             "build",
             "--format=docker",
             "--layers=false",
             "--network=none",
-            f"--build-arg=BASE={_BASE}",
-            f"--build-arg=VERSION={probe.__version__}",
+            f"--build-arg=BASE={BASE}",
             f"--volume={wheels}:/wheels:ro",
             f"--volume={settings}:/etc/pip.conf:ro",
             f"--tag={NAME}",

@@ -116,11 +116,9 @@ class LimitedPod:
         (port,) = free_ports(1)
         log = self._folder / f"probe-{port}.log"
         file = log.with_suffix(".yaml")
+        container = self._container("probe", self._probe_flags(resources, rights, image, file), image)
         if image:
-            flags = self._image_flags(resources, rights, file)
-            container, options["program"] = self._container("probe", flags, image), ()
-        else:
-            container = self._container("probe", self._probe_flags(resources, rights, file))
+            options["program"] = ()
         daemon = Daemon(container, port, log=log, addresses=addresses(beside), settings=settings, **options)
         self._daemons.append(daemon)
         daemon.wait_code("/livez", OPEN)
@@ -133,8 +131,7 @@ class LimitedPod:
 
         It runs this checkout by this Python, or what is in the ``image``.
         """
-        flags = self._image_flags(resources, rights) if image else self._probe_flags(resources, rights)
-        container = self._container("command", flags, image)
+        container = self._container("command", self._probe_flags(resources, rights, image), image)
         files = [self._folder / f"{container.name}.{stream}" for stream in ("out", "err")]
         with files[0].open("wb") as output, files[1].open("wb") as errors:
             own = [] if image else [sys.executable, "-m", "probe"]
@@ -211,23 +208,18 @@ class LimitedPod:
         yield f"--pid=container:{first}"
         yield f"--ipc=container:{first}"
 
-    def _image_flags(self, resources: Resources, rights: Rights, *shown: Path) -> list[str]:
-        return [
+    def _probe_flags(self, resources: Resources, rights: Rights, image: str, *shown: Path) -> list[str]:
+        flags = [
             *self._shared(),
             *resources.flags(),
             *rights.flags(),
-            *(f"--volume={each}:{each}:ro" for each in shown),
             "--read-only",
             "--read-only-tmpfs=false",
         ]
-
-    def _probe_flags(self, resources: Resources, rights: Rights, *shown: Path) -> list[str]:
-        return [
-            *self._image_flags(resources, rights),
-            *volumes([*python_folders(), *shown]),
-            f"--env=PYTHONPATH={CHECKOUT}",
-            "--env=PYTHONDONTWRITEBYTECODE=1",
-        ]
+        if image:
+            return [*flags, *(f"--volume={each}:{each}:ro" for each in shown)]
+        own = [f"--env=PYTHONPATH={CHECKOUT}", "--env=PYTHONDONTWRITEBYTECODE=1"]
+        return [*flags, *volumes([*python_folders(), *shown]), *own]
 
     def __enter__(self) -> Self:
         return self

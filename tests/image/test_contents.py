@@ -100,6 +100,7 @@ def test_its_configuration_is_what_manifests_and_runtimes_read(podman: Podman, i
     assert label["title"] == "triton-probe"
     assert label["version"] == probe.__version__
     assert label["licenses"] == "Apache-2.0"
+    assert label["base.name"] == build.BASE
     assert told["Size"] < 150_000_000
 
 

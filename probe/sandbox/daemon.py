@@ -136,17 +136,19 @@ class Daemon(DaemonClient):
         settings: str = "",
         arguments: Sequence[str] = (),
         environment: Mapping[str, str] | None = None,
+        program: Sequence[str] = (sys.executable, "-m", "probe"),
     ) -> None:
         """Start it on ``127.0.0.1:port``.
 
         ``addresses`` are Triton's by protocol (``grpc``, ``http``, ``metrics``); ``settings`` is the text
         of its YAML file; ``environment`` comes on top of this process's own; ``log`` gets its output.
+        ``program`` is what is called, nothing where the pod knows that itself.
         """
         super().__init__(port, log)
         file = log.with_suffix(".yaml")
         file.write_text(settings)
         told = [word for name, value in (addresses or {}).items() for word in (f"--{name}", value)]
-        command = [sys.executable, "-m", "probe", "serve", "--config", str(file), *told]
+        command = [*program, "serve", "--config", str(file), *told]
         with log.open("ab") as output:
             self.program = pod.popen(
                 [*command, "--listen", f"127.0.0.1:{port}", *arguments],

@@ -66,15 +66,16 @@ class Container(BarePod):
     ) -> None:
         """``folder`` is its own; ``first`` is a process of the pid namespace that it will share, 0 for none.
 
-        ``image`` is one that podman knows; without one its root is this machine's programs.
+        Without an ``image`` its root is empty, for volumes.  With one, what is started in it are arguments to the
+        image's own program.
         """
         super().__init__()
-        self._image = image
         self.name = name
         self._podman = podman
         self._folder = folder
         self._flags = flags
         self._first = first
+        self._image = image
 
     def popen(
         self,
@@ -146,7 +147,7 @@ class Container(BarePod):
             "--interactive",
             f"--name={self.name}",
             f"--pidfile={pidfile}",
-            "--network=host",
+            "--no-healthcheck",  # it would want a systemd for its timer
         ]
         return [*told, *self._flags, *variables(own), *root]
 

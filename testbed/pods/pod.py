@@ -107,12 +107,19 @@ class LimitedPod:
         *,
         resources: Resources = PROBE,
         rights: Rights = RESTRICTED,
+        image: str = "",
         **options: Any,  # noqa: ANN401  (Daemon's own)
     ) -> Daemon:
-        """Start the probe's container, with a read-only root, and wait until it answers."""
+        """Start the probe's container, with a read-only root, and wait until it answers.
+
+        It runs this checkout by this Python, or what is in the ``image``.
+        """
         (port,) = free_ports(1)
         log = self.folder / f"probe-{port}.log"
-        container = self._container("probe", self._probe_flags(resources, rights, log.with_suffix(".yaml")))
+        file = log.with_suffix(".yaml")
+        container = self._container("probe", self._probe_flags(resources, rights, image, file), image)
+        if image:
+            options["program"] = ()
         daemon = Daemon(container, port, log=log, addresses=addresses(beside), settings=settings, **options)
         self._daemons.append(daemon)
         daemon.wait_code("/livez", OPEN)
@@ -123,15 +130,17 @@ class LimitedPod:
         return self._container(name, [*self._shared(), *flags], image=image)
 
     def command(
-        self, *arguments: str, resources: Resources = PROBE, rights: Rights = RESTRICTED
+        self, *arguments: str, resources: Resources = PROBE, rights: Rights = RESTRICTED, image: str = ""
     ) -> subprocess.CompletedProcess[str]:
-        """Run ``triton-probe`` with these arguments in a container of the pod: what it wrote, and its exit code."""
-        container = self._container("command", self._probe_flags(resources, rights))
+        """Run ``triton-probe`` with these arguments in a container of the pod: what it wrote, and its exit code.
+
+        It runs this checkout by this Python, or what is in the ``image``.
+        """
+        container = self._container("command", self._probe_flags(resources, rights, image), image)
         files = [self.folder / f"{container.name}.{stream}" for stream in ("out", "err")]
         with files[0].open("wb") as output, files[1].open("wb") as errors:
-            program = container.popen(
-                [sys.executable, "-m", "probe", *arguments], stdout=output, stderr=errors
-            )
+            own = [] if image else [sys.executable, "-m", "probe"]
+            program = container.popen([*own, *arguments], stdout=output, stderr=errors)
             code = program.wait(_SECONDS_TO_ANSWER)
         return subprocess.CompletedProcess(arguments, code, *(each.read_text() for each in files))
 
@@ -195,8 +204,9 @@ class LimitedPod:
             command = [sys.executable, "-I", "-S", "-c", _FIRST]
             return first.popen(command, stdin=subprocess.PIPE, stdout=output, stderr=output).pid
 
-    def _container(self, name: str, flags: list[str], *, image: str = "") -> Container:
+    def _container(self, name: str, flags: list[str], image: str = "") -> Container:
         full = f"{self.name}-{name}-{next(self._count)}"
+        flags = ["--network=host", *flags]
         container = Container(self._podman, full, self.folder / full, flags, self.first_pid, image=image)
         self._containers.append(container)
         return container
@@ -207,17 +217,18 @@ class LimitedPod:
         yield f"--pid=container:{first}"
         yield f"--ipc=container:{first}"
 
-    def _probe_flags(self, resources: Resources, rights: Rights, *shown: Path) -> list[str]:
-        return [
+    def _probe_flags(self, resources: Resources, rights: Rights, image: str, *shown: Path) -> list[str]:
+        flags = [
             *self._shared(),
             *resources.flags(),
             *rights.flags(),
-            *volumes([*python_folders(), *shown]),
             "--read-only",
             "--read-only-tmpfs=false",
-            f"--env=PYTHONPATH={CHECKOUT}",
-            "--env=PYTHONDONTWRITEBYTECODE=1",
         ]
+        if image:
+            return [*flags, *(f"--volume={each}:{each}:ro" for each in shown)]
+        own = [f"--env=PYTHONPATH={CHECKOUT}", "--env=PYTHONDONTWRITEBYTECODE=1"]
+        return [*flags, *volumes([*python_folders(), *shown]), *own]
 
     def __enter__(self) -> Self:
         return self

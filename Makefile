@@ -4,6 +4,8 @@ PYTHON ?= python3
 override PYTHON := $(shell command -v $(PYTHON) || echo $(PYTHON))
 VENV ?= .venv
 ARGS ?=
+VERSION := $(shell sed -n 's/^__version__ = "\(.*\)"/\1/p' probe/__init__.py)
+IMAGE ?= triton-probe:$(VERSION)
 
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input -qq
@@ -23,14 +25,23 @@ export PATH := $(abspath $(BIN)):$(CURDIR)/.cache/tools:$(PATH)
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup demo test check lint types layers unit machine bench gpu-suite constraints clean system-demo system-test
+.PHONY: help setup demo image image-requirements test check lint types layers unit machine bench gpu-suite constraints \
+  clean system-demo system-test
 
 help: ## this list
 	@echo 'make TARGET [ARGS="..."] [PYTHON=python3]'
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-18s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
 demo: $(VENV)/.demo ## a real Triton with sample models, and the probe beside it (no GPU needed)
 	@$(BIN)/triton-probe demo $(ARGS)
+
+image: ## the container image, by docker or podman; IMAGE= its name, BASE= another base, ARGS go to the build
+	@docker info >/dev/null 2>&1 && set -- docker || set -- podman; \
+	command -v $$1 >/dev/null || { echo 'image: neither docker nor podman works here' >&2; exit 1; }; \
+	[ $$1 = docker ] || format='--format docker'; \
+	$$1 build $$format $(if $(BASE),--build-arg BASE='$(BASE)') --build-arg VERSION='$(VERSION)' \
+	  --build-arg REVISION="$$(git rev-parse HEAD 2>/dev/null)" \
+	  --build-arg CREATED="$$(date -u +%Y-%m-%dT%H:%M:%SZ)" $(ARGS) --tag '$(IMAGE)' .
 
 test: check ## everything: check, all tests, the coverage of pure code; ARGS go to pytest (then no coverage gate)
 	$(BIN)/coverage run -m pytest $(ARGS)
@@ -64,13 +75,17 @@ gpu-suite: $(VENV)/.test ## collect what tests/gpu/run needs on a machine with a
 
 setup: $(VENV)/.test ## only the set-up, for development
 
-constraints: $(VENV)/.test ## pin today's newest versions into constraints.txt
+constraints: $(VENV)/.test ## pin today's newest versions into constraints.txt, and the image's with them
 	rm -rf .cache/newest
 	$(PYTHON) -m venv .cache/newest
 	.cache/newest/bin/python -m pip install -qq --disable-pip-version-check hatchling editables '.[dev]'
 	{ sed -n '/^#/p' constraints.txt; .cache/newest/bin/python -m pip freeze --exclude triton-probe; } > .cache/constraints.txt
 	mv .cache/constraints.txt constraints.txt
 	rm -rf .cache/newest
+	$(BIN)/python tools/image_requirements.py
+
+image-requirements: $(VENV)/.test ## write image/*requirements.txt anew, from pyproject.toml and constraints.txt
+	$(BIN)/python tools/image_requirements.py
 
 clean: ## remove what make made: the virtual environments, caches and downloads
 	rm -rf $(VENV) .cache .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis .coverage .coverage.* bench/out

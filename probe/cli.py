@@ -137,10 +137,10 @@ def _target(url: str, timeout: str) -> tuple[Target, float]:
 @group.command()
 @click.option(
     "--gate",
-    type=click.Choice(["live", "ready", "startup"]),
+    type=click.Choice(["live", "ready", "startup", "health"]),
     default="ready",
     show_default=True,
-    help="The question to ask.",
+    help="The question to ask; health is about the daemon itself, whatever Triton does.",
 )
 @click.option("--model", "models", multiple=True, metavar="MODEL", help="Only this model; repeat for more.")
 @click.option(
@@ -158,6 +158,11 @@ def check(gate: str, url: str, timeout: str, **asked: Any) -> None:  # noqa: ANN
     """
     from probe.commands import check as command
 
+    if gate == "health" and any(value not in ((), False, "text") for value in asked.values()):
+        raise click.BadParameter(
+            "health is about the daemon alone, expected none of --model, --exclude, --verbose, --format json",
+            param_hint="--gate",
+        )
     target, seconds = _target(url, timeout)
     sys.exit(command.check(target, gate, seconds, **asked))
 

@@ -18,6 +18,8 @@ from probe.sandbox.repositories import Repository
 from probe.sandbox.tritonserver import TritonServer
 from probe.sandbox.wheel import TritonInstallation, installed_triton
 from testbed.crashes import lives
+from testbed.images import build
+from testbed.images.cache import UnobtainableError
 from testbed.pods.pod import LimitedPod
 from testbed.pods.podman import Podman
 from testbed.scripted.server import ScriptedTriton
@@ -82,6 +84,15 @@ def podman() -> Iterator[Podman]:
         missing(str(error))
     yield made
     made.close()
+
+
+@pytest.fixture(scope="session")
+def image(podman: Podman) -> str:
+    """The name of the probe's image, built from the Dockerfile where it has changed."""
+    try:
+        return build.load(podman)
+    except UnobtainableError as error:
+        missing(str(error))
 
 
 @pytest.fixture

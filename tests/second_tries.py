@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 MEETS_THE_WORLD = frozenset(
-    ("bench", "commands", "engine", "sandbox", "scenarios", "sources", "surfaces", "testbed")
+    ("bench", "commands", "engine", "image", "sandbox", "scenarios", "sources", "surfaces", "testbed")
 )
 """Folders of tests whose subjects are processes, threads, sockets and clocks."""
 _FOLDER = Path(__file__).parent

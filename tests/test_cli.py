@@ -167,6 +167,17 @@ def test_who_asks_a_daemon_takes_its_url_from_the_environment(command: str) -> N
     assert "no answer from http://127.0.0.1:1: connection refused" in result.output
 
 
+@pytest.mark.parametrize(
+    "arguments", [("--model", "m"), ("--exclude", "StubDead"), ("--verbose",), ("--format", "json")]
+)
+def test_the_daemons_own_health_takes_no_option_of_a_gate(arguments: tuple[str, ...]) -> None:
+    """It would be ignored, and the answer taken for what was asked."""
+    result = run("check", "--gate", "health", *arguments, "--url", "http://127.0.0.1:1")
+
+    assert result.exit_code == 2
+    assert "expected none of --model" in result.output
+
+
 def test_reasons_prints_the_catalogue() -> None:
     """Through the command line as by itself."""
     assert "TritonHung" in run("reasons").output

@@ -164,6 +164,9 @@ if [ "$profile" = test ]; then
   if [ "$(id -u)" = 0 ]; then
     have podman || need podman
     have runc || need runc
+    # The base of the image that is tested; the default one comes from a registry.
+    have debootstrap || need debootstrap
+    [ -e /usr/share/keyrings/debian-archive-keyring.gpg ] || need debian-archive-keyring
   fi
 fi
 if [ "$profile" = test ] && have apt-get && [ ! -d "$tools/nvidia" ] && [ ! -e /proc/driver/nvidia ]; then

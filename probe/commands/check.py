@@ -13,7 +13,7 @@ import click
 
 from probe.commands.asking import Target, ask, no_answer
 
-PATHS = {"live": "/livez", "ready": "/readyz", "startup": "/startupz"}
+PATHS = {"live": "/livez", "ready": "/readyz", "startup": "/startupz", "health": "/healthz"}
 OPEN, FAILING = 0, 1
 _OK, _UNAVAILABLE = 200, 503
 
@@ -28,7 +28,7 @@ def check(
     verbose: bool = False,
     output_format: str = "text",
 ) -> int:
-    """Print the daemon's answer about a gate and return the exit status.
+    """Print the daemon's answer about a gate, or about its own health, and return the exit status.
 
     0 open, 1 failing, 3 no answer: refused, not in time, not HTTP, or a status that no gate has.
     """

@@ -43,7 +43,7 @@ def demo(*, keep: bool = False) -> int:
     """Run the demo; 0 when everything was seen, 1 when not; ``keep`` stays until Ctrl-C."""
     out = terminal.console()
     try:
-        with tempfile.TemporaryDirectory(prefix="triton-probe-demo-") as folder:
+        with _scratch() as folder:
             _Demo(out, Path(folder)).run(keep=keep)
     except SandboxError as error:
         out.print(terminal.text(f"demo: {error}", "bold red"))
@@ -51,6 +51,16 @@ def demo(*, keep: bool = False) -> int:
     except KeyboardInterrupt:
         out.print()
     return 0
+
+
+def _scratch() -> tempfile.TemporaryDirectory[str]:
+    try:
+        return tempfile.TemporaryDirectory(prefix="triton-probe-demo-")
+    except OSError as error:
+        raise SandboxError(
+            f"it needs a folder for temporary files, and there is none ({error.strerror});"
+            " where the file system is read-only, as in a container, it can not be shown"
+        ) from error
 
 
 class _Demo:

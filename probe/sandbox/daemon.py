@@ -39,38 +39,12 @@ class Answer(msgspec.Struct, frozen=True):
         return self.code != 0
 
 
-class Daemon:
-    """A started ``triton-probe serve``.  :meth:`stop` it, or use it as a context manager."""
+class DaemonClient:
+    """Asks a ``triton-probe serve`` that listens at a port of 127.0.0.1, whoever started it; ``log`` is its output."""
 
-    def __init__(
-        self,
-        pod: BarePod,
-        port: int,
-        *,
-        log: Path,
-        addresses: Mapping[str, str] | None = None,
-        settings: str = "",
-        arguments: Sequence[str] = (),
-        environment: Mapping[str, str] | None = None,
-    ) -> None:
-        """Start it on ``127.0.0.1:port``.
-
-        ``addresses`` are Triton's by protocol (``grpc``, ``http``, ``metrics``); ``settings`` is the text
-        of its YAML file; ``environment`` comes on top of this process's own; ``log`` gets its output.
-        """
+    def __init__(self, port: int, log: Path) -> None:
         self.port = port
         self.log = log
-        file = log.with_suffix(".yaml")
-        file.write_text(settings)
-        told = [word for name, value in (addresses or {}).items() for word in (f"--{name}", value)]
-        command = [sys.executable, "-m", "probe", "serve", "--config", str(file), *told]
-        with log.open("ab") as output:
-            self.program = pod.popen(
-                [*command, "--listen", f"127.0.0.1:{port}", *arguments],
-                {**os.environ, **(environment or {})},
-                stdout=output,
-                stderr=subprocess.STDOUT,
-            )
 
     def ask(self, path: str, *, seconds: float = 20.0, headers: Mapping[str, str] | None = None) -> Answer:
         """``GET`` this path."""
@@ -141,16 +115,51 @@ class Daemon:
         """Until no such finding stands."""
         self.wait_until(f"{reason} {model} to clear", lambda: self.finding(reason, model) is None, seconds)
 
-    def stop(self, seconds: float = 30.0) -> int:
-        """SIGTERM; its exit code."""
-        return self.program.stop(seconds)
-
     def log_tail(self, lines: int = 15) -> str:
         """The end of its log."""
         try:
             return "\n".join(self.log.read_text(errors="replace").splitlines()[-lines:])
         except OSError:
             return ""
+
+
+class Daemon(DaemonClient):
+    """A started ``triton-probe serve``.  :meth:`stop` it, or use it as a context manager."""
+
+    def __init__(
+        self,
+        pod: BarePod,
+        port: int,
+        *,
+        log: Path,
+        addresses: Mapping[str, str] | None = None,
+        settings: str = "",
+        arguments: Sequence[str] = (),
+        environment: Mapping[str, str] | None = None,
+        program: Sequence[str] = (sys.executable, "-m", "probe"),
+    ) -> None:
+        """Start it on ``127.0.0.1:port``.
+
+        ``addresses`` are Triton's by protocol (``grpc``, ``http``, ``metrics``); ``settings`` is the text
+        of its YAML file; ``environment`` comes on top of this process's own; ``log`` gets its output.
+        ``program`` is what is called, nothing where the pod knows that itself.
+        """
+        super().__init__(port, log)
+        file = log.with_suffix(".yaml")
+        file.write_text(settings)
+        told = [word for name, value in (addresses or {}).items() for word in (f"--{name}", value)]
+        command = [*program, "serve", "--config", str(file), *told]
+        with log.open("ab") as output:
+            self.program = pod.popen(
+                [*command, "--listen", f"127.0.0.1:{port}", *arguments],
+                {**os.environ, **(environment or {})},
+                stdout=output,
+                stderr=subprocess.STDOUT,
+            )
+
+    def stop(self, seconds: float = 30.0) -> int:
+        """SIGTERM; its exit code."""
+        return self.program.stop(seconds)
 
     def __enter__(self) -> Self:
         return self

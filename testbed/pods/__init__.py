@@ -2,6 +2,6 @@
 
 A pod here is what Kubernetes makes of one: a first container that holds the pid and ipc namespaces and ``/dev/shm``,
 and beside it Triton's container and the probe's, each with its own limits, user and capabilities, below one cgroup.
-The network is the host's.  No image is built or fetched: a container's root is an empty folder in which the host's
-own programs lie, read-only.
+The network is the host's.  A container's root is an empty folder in which the host's own programs lie, read-only;
+the probe's can be its image in place of that (``testbed.images``).
 """

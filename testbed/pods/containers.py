@@ -54,14 +54,28 @@ class Container(BarePod):
 
     isolated = True
 
-    def __init__(self, podman: Podman, name: str, folder: Path, flags: Sequence[str], first: int = 0) -> None:
-        """``folder`` is its own; ``first`` is a process of the pid namespace that it will share, 0 for none."""
+    def __init__(
+        self,
+        podman: Podman,
+        name: str,
+        folder: Path,
+        flags: Sequence[str],
+        first: int = 0,
+        *,
+        image: str = "",
+    ) -> None:
+        """``folder`` is its own; ``first`` is a process of the pid namespace that it will share, 0 for none.
+
+        Without an ``image`` its root is empty, for volumes.  With one, what is started in it are arguments to the
+        image's own program.
+        """
         super().__init__()
         self.name = name
         self._podman = podman
         self._folder = folder
         self._flags = flags
         self._first = first
+        self._image = image
 
     def popen(
         self,
@@ -83,7 +97,7 @@ class Container(BarePod):
             self._podman.command(
                 *self._run(pidfile, environment or {}), *(os.fspath(each) for each in arguments)
             ),
-            cwd=self._podman.folder,  # where its monitor leaves a file named "oom" after a kill
+            cwd=self._folder,  # where its monitor leaves a file named "oom" after a kill
             env=self._podman.environment,
             stdin=stdin,
             stdout=stdout,
@@ -104,6 +118,11 @@ class Container(BarePod):
         """Everything in the pod now, whichever container it is in, zombies too, by pid."""
         return members(self._first)
 
+    @property
+    def killed_for_memory(self) -> bool:
+        """Whether the kernel has killed in it for want of memory, as the runtime was told."""
+        return (self._folder / "oom").exists()
+
     def execute(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         """Run one more program in it, as ``kubectl exec`` does: what it wrote, and its exit code."""
         return self._podman.call("exec", self.name, *arguments)
@@ -121,16 +140,16 @@ class Container(BarePod):
 
     def _run(self, pidfile: Path, environment: Mapping[str, str]) -> list[str]:
         own = {name: value for name, value in environment.items() if os.environ.get(name) != value}
-        root = empty_root(self._folder / "root")
+        root = [self._image] if self._image else ["--rootfs", str(empty_root(self._folder / "root"))]
         told = [
             "run",
             "--rm",
             "--interactive",
             f"--name={self.name}",
             f"--pidfile={pidfile}",
-            "--network=host",
+            "--no-healthcheck",  # it would want a systemd for its timer
         ]
-        return [*told, *self._flags, *variables(own), "--rootfs", str(root)]
+        return [*told, *self._flags, *variables(own), *root]
 
 
 def members(first: int) -> tuple[PodProcess, ...]:

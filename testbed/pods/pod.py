@@ -7,7 +7,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -68,8 +68,9 @@ class LimitedPod:
         self._count = itertools.count()
         self._containers: list[Container] = []
         self._daemons: list[Daemon] = []
-        self._folder = podman.folder / self.name
-        self._folder.mkdir(mode=0o755)
+        self.folder = podman.folder / self.name
+        """Where what belongs to it lies."""
+        self.folder.mkdir(mode=0o755)
         self.cgroup = f"{podman.cgroup}/{self.name}"
         if memory is not None:
             (podman.group("memory", self.cgroup) / "memory.limit_in_bytes").write_text(str(memory))
@@ -95,7 +96,7 @@ class LimitedPod:
             "--env=LC_ALL=C.UTF-8",
         ]
         container = self._container("triton", flags)
-        log = self._folder / f"{container.name}.log"
+        log = self.folder / f"{container.name}.log"
         server = TritonServer(container, self._installation, repository.path, log=log, **options)
         return server.wait_live() if live else server
 
@@ -106,27 +107,40 @@ class LimitedPod:
         *,
         resources: Resources = PROBE,
         rights: Rights = RESTRICTED,
+        image: str = "",
         **options: Any,  # noqa: ANN401  (Daemon's own)
     ) -> Daemon:
-        """Start the probe's container, with a read-only root, and wait until it answers."""
+        """Start the probe's container, with a read-only root, and wait until it answers.
+
+        It runs this checkout by this Python, or what is in the ``image``.
+        """
         (port,) = free_ports(1)
-        log = self._folder / f"probe-{port}.log"
-        container = self._container("probe", self._probe_flags(resources, rights, log.with_suffix(".yaml")))
+        log = self.folder / f"probe-{port}.log"
+        file = log.with_suffix(".yaml")
+        container = self._container("probe", self._probe_flags(resources, rights, image, file), image)
+        if image:
+            options["program"] = ()
         daemon = Daemon(container, port, log=log, addresses=addresses(beside), settings=settings, **options)
         self._daemons.append(daemon)
         daemon.wait_code("/livez", OPEN)
         return daemon
 
+    def container(self, name: str, flags: Sequence[str], *, image: str = "") -> Container:
+        """A container that shares what the pod shares, ``flags`` are podman's options for the rest; the pod ends it."""
+        return self._container(name, [*self._shared(), *flags], image=image)
+
     def command(
-        self, *arguments: str, resources: Resources = PROBE, rights: Rights = RESTRICTED
+        self, *arguments: str, resources: Resources = PROBE, rights: Rights = RESTRICTED, image: str = ""
     ) -> subprocess.CompletedProcess[str]:
-        """Run ``triton-probe`` with these arguments in a container of the pod: what it wrote, and its exit code."""
-        container = self._container("command", self._probe_flags(resources, rights))
-        files = [self._folder / f"{container.name}.{stream}" for stream in ("out", "err")]
+        """Run ``triton-probe`` with these arguments in a container of the pod: what it wrote, and its exit code.
+
+        It runs this checkout by this Python, or what is in the ``image``.
+        """
+        container = self._container("command", self._probe_flags(resources, rights, image), image)
+        files = [self.folder / f"{container.name}.{stream}" for stream in ("out", "err")]
         with files[0].open("wb") as output, files[1].open("wb") as errors:
-            program = container.popen(
-                [sys.executable, "-m", "probe", *arguments], stdout=output, stderr=errors
-            )
+            own = [] if image else [sys.executable, "-m", "probe"]
+            program = container.popen([*own, *arguments], stdout=output, stderr=errors)
             code = program.wait(_SECONDS_TO_ANSWER)
         return subprocess.CompletedProcess(arguments, code, *(each.read_text() for each in files))
 
@@ -150,14 +164,18 @@ class LimitedPod:
 
     def resize(self, server: TritonServer, resources: Resources) -> None:
         """Change the limits of Triton's container while it runs, as an in-place resize does; None is no limit."""
-        quota = -1 if resources.cpu is None else round(resources.cpu * CPU_PERIOD)
-        _write(server.outer_pid, "cpu", "cpu.cfs_quota_us", quota)
+        self.throttle(server.outer_pid, resources.cpu)
         limit = -1 if resources.memory is None else resources.memory
         # The one with swap may not be below the other at any moment.
         _write(server.outer_pid, "memory", "memory.memsw.limit_in_bytes", -1)
         _write(server.outer_pid, "memory", "memory.limit_in_bytes", limit)
         _write(server.outer_pid, "memory", "memory.memsw.limit_in_bytes", limit)
         _write(server.outer_pid, "pids", "pids.max", "max" if resources.pids is None else resources.pids)
+
+    def throttle(self, pid: int, cores: float | None) -> None:
+        """Let the container of this process have so much CPU; None is all that there is."""
+        quota = -1 if cores is None else round(cores * CPU_PERIOD)
+        _write(pid, "cpu", "cpu.cfs_quota_us", quota)
 
     def processes(self) -> tuple[PodProcess, ...]:
         """Everything in it now, zombies too, by pid."""
@@ -182,13 +200,14 @@ class LimitedPod:
             *volumes(python_folders()),
         ]
         first = self._container("first", flags)
-        with (self._folder / "first.log").open("wb") as output:
+        with (self.folder / "first.log").open("wb") as output:
             command = [sys.executable, "-I", "-S", "-c", _FIRST]
             return first.popen(command, stdin=subprocess.PIPE, stdout=output, stderr=output).pid
 
-    def _container(self, name: str, flags: list[str]) -> Container:
+    def _container(self, name: str, flags: list[str], image: str = "") -> Container:
         full = f"{self.name}-{name}-{next(self._count)}"
-        container = Container(self._podman, full, self._folder / full, flags, self.first_pid)
+        flags = ["--network=host", *flags]
+        container = Container(self._podman, full, self.folder / full, flags, self.first_pid, image=image)
         self._containers.append(container)
         return container
 
@@ -198,17 +217,18 @@ class LimitedPod:
         yield f"--pid=container:{first}"
         yield f"--ipc=container:{first}"
 
-    def _probe_flags(self, resources: Resources, rights: Rights, *shown: Path) -> list[str]:
-        return [
+    def _probe_flags(self, resources: Resources, rights: Rights, image: str, *shown: Path) -> list[str]:
+        flags = [
             *self._shared(),
             *resources.flags(),
             *rights.flags(),
-            *volumes([*python_folders(), *shown]),
             "--read-only",
             "--read-only-tmpfs=false",
-            f"--env=PYTHONPATH={CHECKOUT}",
-            "--env=PYTHONDONTWRITEBYTECODE=1",
         ]
+        if image:
+            return [*flags, *(f"--volume={each}:{each}:ro" for each in shown)]
+        own = [f"--env=PYTHONPATH={CHECKOUT}", "--env=PYTHONDONTWRITEBYTECODE=1"]
+        return [*flags, *volumes([*python_folders(), *shown]), *own]
 
     def __enter__(self) -> Self:
         return self

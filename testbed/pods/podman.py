@@ -60,8 +60,8 @@ class Podman:
         state = (f"--root={self.folder}/root", f"--runroot={self.folder}/run", "--storage-driver=vfs")
         return ["podman", *state, *arguments]
 
-    def call(self, *arguments: str) -> subprocess.CompletedProcess[str]:
-        """Run a call to its end."""
+    def call(self, *arguments: str, seconds: float = _SECONDS) -> subprocess.CompletedProcess[str]:
+        """Run a call to its end, for which it has so many seconds."""
         return subprocess.run(
             self.command(*arguments),
             cwd=self.folder,
@@ -70,7 +70,7 @@ class Podman:
             capture_output=True,
             text=True,
             check=False,
-            timeout=_SECONDS,
+            timeout=seconds,
         )
 
     def group(self, controller: str, cgroup: str) -> Path:

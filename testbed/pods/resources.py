@@ -35,7 +35,11 @@ class Resources(msgspec.Struct, frozen=True):
     @classmethod
     def read(cls, text: str) -> Self:
         """Read ``resources: {limits: …, requests: …}``, as it stands in a manifest."""
-        told: Mapping[str, Any] = yaml.safe_load(text)["resources"]
+        return cls.of(yaml.safe_load(text)["resources"])
+
+    @classmethod
+    def of(cls, told: Mapping[str, Any]) -> Self:
+        """Take ``limits`` and ``requests``, as they were read from a manifest."""
         limits, requests = told.get("limits") or {}, told.get("requests") or {}
         return cls(
             memory=_size(limits.get("memory")),

@@ -45,10 +45,11 @@ def raw() -> Iterator[Callable[[bytes], Target]]:
 
 
 @pytest.mark.parametrize(
-    ("gate", "path"), [("live", "/livez"), ("ready", "/readyz"), ("startup", "/startupz")]
+    ("gate", "path"),
+    [("live", "/livez"), ("ready", "/readyz"), ("startup", "/startupz"), ("health", "/healthz")],
 )
 def test_each_gate_has_its_path(daemon: Callable[[int, bytes], Daemon], gate: str, path: str) -> None:
-    """The three questions go to the three endpoints."""
+    """The four questions go to the four endpoints."""
     server = daemon(200, b"ok")
 
     assert check(server.target, gate, 30.0) == 0

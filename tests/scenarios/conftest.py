@@ -11,13 +11,18 @@ import pytest
 
 from probe.sandbox.daemon import OPEN, Daemon
 from probe.sandbox.pods import Pod
+from probe.sandbox.repositories import Repository
 from probe.sandbox.tritonserver import TritonServer, free_ports
 from probe.sandbox.wheel import TritonInstallation
+from testbed.kubelet.played import PlayedPod, played
+from testbed.kubelet.specs import PodSpec
 from testbed.machine.host import Machine, ToolMissingError
+from testbed.pods.podman import Podman
 from testbed.tools import missing
 
 Ports = tuple[int, int, int]
 StartDaemon = Callable[..., Daemon]
+Play = Callable[..., PlayedPod]
 
 BRISK = "interval: 1s\n"
 """Settings of most scenarios: they are about what is seen, not about how long an interval is."""
@@ -47,6 +52,18 @@ def daemon(pod: Pod, tmp_path: Path) -> Iterator[StartDaemon]:
             one = Daemon(pod, port, log=log, addresses=addresses(ports), settings=settings, **options)
             started.enter_context(one).wait_code("/livez", OPEN)
             return one
+
+        yield start
+
+
+@pytest.fixture
+def play(podman: Podman, triton_installation: TritonInstallation) -> Iterator[Play]:
+    """Run a pod by the kubelet's rules, with this model repository; it ends with the test."""
+    with contextlib.ExitStack() as opened:
+
+        def start(spec: PodSpec, repository: Repository, settings: str = BRISK) -> PlayedPod:
+            pod = played(spec, repository, podman, triton_installation, settings=settings)
+            return opened.enter_context(pod)
 
         yield start
 

@@ -65,12 +65,15 @@ def container(sidecar: Sidecar, before: dict[str, Any] | None = None) -> dict[st
 
 def probe(timing: ProbeTiming, port: int) -> dict[str, Any]:
     """A kubelet's probe of the sidecar, by number of port: a name is looked for in the probed container alone."""
-    return {
+    made = {
         "httpGet": {"path": timing.path, "port": port},
         "periodSeconds": timing.period_seconds,
         "timeoutSeconds": timing.timeout_seconds,
         "failureThreshold": timing.failure_threshold,
     }
+    if timing.grace_seconds is not None:
+        made["terminationGracePeriodSeconds"] = timing.grace_seconds
+    return made
 
 
 def volume(size: str) -> dict[str, Any]:

@@ -78,6 +78,7 @@ def test_the_sidecar_is_wired_as_the_facts_say() -> None:
             "periodSeconds": 10,
             "timeoutSeconds": 5,
             "failureThreshold": 6,
+            "terminationGracePeriodSeconds": 10,
         },
         "resources": {"requests": {"cpu": "20m", "memory": "96Mi"}, "limits": {"memory": "192Mi"}},
         "securityContext": {

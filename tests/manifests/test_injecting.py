@@ -466,6 +466,11 @@ def test_knative_gets_what_knative_allows(text: str, path: str, *, knative: bool
     assert "what is left are" in advised(text, wishes)
 
 
+def test_model_mesh_makes_no_pod_of_a_service() -> None:
+    """Its models go into the pods of serving runtimes."""
+    assert injected(inference("ModelMesh")) == (inference("ModelMesh"), [])
+
+
 def test_a_service_without_a_mode_is_told_of_the_clusters() -> None:
     """As KServe is installed, that is the one where Knative refuses what is written here."""
     text = inference("").replace("serving.kserve.io/deploymentMode: ", "a: b")

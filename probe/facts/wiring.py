@@ -33,6 +33,8 @@ class ProbeTiming(msgspec.Struct, frozen=True):
     period_seconds: int
     timeout_seconds: int
     failure_threshold: int
+    grace_seconds: int | None = None
+    """From SIGTERM to SIGKILL where this probe ends the container; the pod's own where not stated."""
 
     @property
     def seconds_to_fail(self) -> int:
@@ -52,8 +54,12 @@ LIVENESS = ProbeTiming(
 Two more than these periods: the first failure may come with the fall, and the last must find it back."""
 STARTUP = ProbeTiming("/startupz", period_seconds=5, timeout_seconds=5, failure_threshold=720)
 """An hour: the largest models take tens of minutes to load, and what is slow is not cured by a restart."""
-OWN_LIVENESS = ProbeTiming("/healthz", period_seconds=10, timeout_seconds=5, failure_threshold=6)
-"""The sidecar's own: a minute, for a restart costs what it knows, and a starved one is not cured by it."""
+OWN_LIVENESS = ProbeTiming(
+    "/healthz", period_seconds=10, timeout_seconds=5, failure_threshold=6, grace_seconds=10
+)
+"""The sidecar's own: a minute, for a restart costs what it knows, and a starved one is not cured by it.  It ends within
+2 s of a SIGTERM or not at all, and the pod's grace may be Triton's many minutes: what hangs would be killed only after
+them, and LIVENESS would restart Triton meanwhile."""
 
 IMAGE = "triton-probe:0.1.0"
 """Without a registry: ``images:`` of kustomize and ``inject --image`` say where it lies."""

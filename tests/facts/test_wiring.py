@@ -12,6 +12,15 @@ def test_a_probe_in_its_longest_back_off_restarts_nobody() -> None:
     assert LIVENESS.seconds_to_fail > 300 + OWN_LIVENESS.timeout_seconds
 
 
+def test_a_probe_that_hangs_is_back_before_triton_would_be_restarted() -> None:
+    """Whatever grace the pod gives Triton: its own probe ends it, kills it, and it has 30 s to answer again."""
+    hung = OWN_LIVENESS.seconds_to_fail + OWN_LIVENESS.timeout_seconds
+    assert OWN_LIVENESS.grace_seconds is not None
+    assert OWN_LIVENESS.grace_seconds >= 2
+    least = (LIVENESS.failure_threshold - 1) * LIVENESS.period_seconds
+    assert hung + OWN_LIVENESS.grace_seconds + 30 < least
+
+
 def test_one_bad_answer_takes_a_pod_out_of_service() -> None:
     """Within one period: what may pass by itself the daemon has waited for."""
     assert READINESS.failure_threshold == 1

@@ -29,12 +29,14 @@ def builtins(thing: object) -> Any:  # noqa: ANN401 - any JSON
 
 def probe(timing: ProbeTiming) -> dict[str, Any]:
     """The kubelet's probe with these figures."""
-    return {
+    made = {
         "httpGet": {"path": timing.path, "port": wiring.PORT},
         "periodSeconds": timing.period_seconds,
         "timeoutSeconds": timing.timeout_seconds,
         "failureThreshold": timing.failure_threshold,
+        "terminationGracePeriodSeconds": timing.grace_seconds,
     }
+    return {name: value for name, value in made.items() if value is not None}
 
 
 def sidecar() -> dict[str, Any]:

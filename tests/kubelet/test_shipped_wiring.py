@@ -178,6 +178,24 @@ def test_a_sidecar_that_never_answers_restarts_triton_as_often_as_the_threshold_
     assert node.told.find(What.IN_SERVICE) == []
 
 
+@pytest.mark.parametrize(("native", "longest"), [(True, 330), (False, 2)], ids=["native", "plain"])
+def test_a_triton_that_ends_while_a_native_sidecar_is_down_waits_for_it(
+    *, native: bool, longest: float
+) -> None:
+    """With none of the others running the kubelet begins with the init containers; a plain one holds up nobody."""
+    node = played(native=native, sidecar=lambda _times: Run(lives=15.0), fraction=1.0)
+    node.run(3000)
+    down_at = node.told.find(What.ENDED, CONTAINER)[-1].at
+    node.run(max(0.0, down_at + 5 - node.now))
+    node.end(TRITON)
+    ended_at = node.now
+    node.run(600)
+    started = node.told.first(What.STARTED, TRITON, since=ended_at)
+    assert started is not None
+    assert started.at - ended_at <= longest
+    assert native is (started.at - ended_at > 60)
+
+
 def test_a_sidecar_that_never_answers_leaves_a_triton_with_a_startup_gate_its_hour() -> None:
     """Until it has started nobody asks for its liveness."""
     node = played(*ALL, sidecar=lambda _times: Run(lives=0.5, code=2))

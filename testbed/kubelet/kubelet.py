@@ -8,9 +8,9 @@ import queue
 import threading
 import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from types import TracebackType
-from typing import Self
+from typing import ParamSpec, Self
 
 from probe.sandbox.errors import SandboxError
 from testbed.kubelet.asking import ask
@@ -18,6 +18,8 @@ from testbed.kubelet.pod_worker import Ask, End, Order, PodWorker, Start
 from testbed.kubelet.runtime import Running, Runtime
 from testbed.kubelet.timeline import POD, Moment, TimeLine, What
 from testbed.tools import PATIENCE
+
+P = ParamSpec("P")
 
 _START_FAILED = 128
 _HANDS = 16
@@ -114,9 +116,12 @@ class Kubelet:
                     self._news.notify_all()
                 self._take(self._worker.due - time.monotonic())
         except BaseException as error:  # noqa: BLE001  (whoever waits is told)
-            with self._news:
-                self._error = error
-                self._news.notify_all()
+            self._fail(error)
+
+    def _fail(self, error: BaseException) -> None:
+        with self._news:
+            self._error = error
+            self._news.notify_all()
 
     def _take(self, seconds: float) -> None:
         """Take what was reported, and wait for it so long."""
@@ -133,11 +138,18 @@ class Kubelet:
     def _obey(self, order: Order) -> None:
         match order:
             case Start(name):
-                self._hands.submit(self._start, name)
+                self._hand(self._start, name)
             case End(name, grace_seconds):
-                self._hands.submit(self._running[name].end, grace_seconds)
+                self._hand(self._running[name].end, grace_seconds)
             case Ask():
-                self._hands.submit(self._ask, order)
+                self._hand(self._ask, order)
+
+    def _hand(self, work: Callable[P, None], *arguments: P.args, **named: P.kwargs) -> None:
+        def done(future: Future[None]) -> None:
+            if (error := future.exception()) is not None:
+                self._fail(error)
+
+        self._hands.submit(work, *arguments, **named).add_done_callback(done)
 
     def _start(self, name: str) -> None:
         if (before := self._running.get(name)) is not None:

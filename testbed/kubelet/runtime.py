@@ -49,10 +49,14 @@ class Running:
         self.program = program
         self.log = log
         self._container = container
-        self._handle = os.pidfd_open(program.pid)
+        self._handle: int | None = None
+        with contextlib.suppress(ProcessLookupError):  # what ends at once may be gone already
+            self._handle = os.pidfd_open(program.pid)
 
     def wait(self, seconds: float | None = None) -> bool:
         """Wait until its main process has ended; whether it has."""
+        if self._handle is None:
+            return True
         poll = select.poll()
         poll.register(self._handle, select.POLLIN)
         return bool(poll.poll(None if seconds is None else seconds * 1000))
@@ -73,7 +77,9 @@ class Running:
 
     def close(self) -> None:
         """Give back what is held here, and end what is left of it."""
-        os.close(self._handle)
+        if self._handle is not None:
+            os.close(self._handle)
+        self._handle = None
         self._container.close()
 
 

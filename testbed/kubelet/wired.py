@@ -80,7 +80,7 @@ def changed(pod: PodSpec, container: str, **fields: Any) -> PodSpec:  # noqa: AN
     )
 
 
-def timed(pod: PodSpec, container: str, gate: Gate, **fields: int) -> PodSpec:
+def timed(pod: PodSpec, container: str, gate: Gate, **fields: int | None) -> PodSpec:
     """The pod with another timing of one probe, by the names of :class:`testbed.kubelet.specs.ProbeSpec`."""
     name = {
         Gate.READINESS: "readiness_probe",
@@ -92,10 +92,10 @@ def timed(pod: PodSpec, container: str, gate: Gate, **fields: int) -> PodSpec:
 
 
 def brisk(pod: PodSpec) -> PodSpec:
-    """The pod with every probe once a second, and a short grace; thresholds of Triton's gates stay as they are."""
+    """The pod with every probe once a second, and short graces; thresholds of Triton's gates stay as they are."""
     for each in pod.lasting():
         for gate, field in _FIELDS.items():
             if getattr(each, field) is not None:
                 pod = timed(pod, each.name, gate, period_seconds=1, timeout_seconds=1)
-    pod = timed(pod, wiring.CONTAINER, Gate.LIVENESS, failure_threshold=3)
-    return msgspec.structs.replace(pod, termination_grace_period_seconds=3)
+    pod = timed(pod, wiring.CONTAINER, Gate.LIVENESS, failure_threshold=3, termination_grace_period_seconds=2)
+    return msgspec.structs.replace(pod, termination_grace_period_seconds=10)

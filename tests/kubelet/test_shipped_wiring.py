@@ -10,11 +10,11 @@ from collections.abc import Callable
 import msgspec
 import pytest
 
-from probe.facts.wiring import CONTAINER, LIVENESS
+from probe.facts.wiring import CONTAINER, LIVENESS, OWN_LIVENESS
 from testbed.kubelet.probing import Result
 from testbed.kubelet.timeline import What
 from testbed.kubelet.virtual import Answer, Run, VirtualNode
-from testbed.kubelet.wired import TRITON, Gate, wired
+from testbed.kubelet.wired import TRITON, Gate, timed, wired
 
 ALL = (Gate.READINESS, Gate.LIVENESS, Gate.STARTUP)
 PASS, FAIL = Answer(Result.SUCCESS), Answer(Result.FAILURE)
@@ -28,6 +28,7 @@ def played(
     *gates: Gate,
     native: bool = False,
     grace: int = 30,
+    own_grace: int | None = OWN_LIVENESS.grace_seconds,
     says: Callable[[str, float], Answer] = lambda _path, _now: PASS,
     sidecar: Callable[[int], Run] = lambda _times: Run(),
     fraction: float = 0.0,
@@ -38,8 +39,11 @@ def played(
         life = node.worker.life(CONTAINER)
         return says(path, now) if life is not None and life.running else REFUSED
 
+    pod = timed(
+        wired(*gates, native=native), CONTAINER, Gate.LIVENESS, termination_grace_period_seconds=own_grace
+    )
     node = VirtualNode(
-        msgspec.structs.replace(wired(*gates, native=native), termination_grace_period_seconds=grace),
+        msgspec.structs.replace(pod, termination_grace_period_seconds=grace),
         answers=answers,
         runs=lambda name, times: sidecar(times) if name == CONTAINER else Run(starts_in=1.0),
         fraction=lambda: fraction,
@@ -106,15 +110,28 @@ def test_a_sidecar_that_is_killed_once_costs_no_restart(*, native: bool) -> None
     assert back - 1000 <= 10
 
 
-@pytest.mark.parametrize(("grace", "restarted"), [(30, False), (240, False), (400, True)])
+@pytest.mark.parametrize("grace", [30, 1800])
 @pytest.mark.parametrize("native", [True, False], ids=["native", "plain"])
-def test_a_sidecar_that_stops_is_restarted_before_triton_would_be(
-    *, native: bool, grace: int, restarted: bool
+def test_a_sidecar_that_stops_is_back_long_before_triton_would_be_restarted(
+    *, native: bool, grace: int
 ) -> None:
-    """Its own liveness finds it after a minute, SIGKILL comes after the pod's grace, of which 240 s are not too much.
+    """Its own liveness finds it after a minute, SIGKILL comes after its own grace, whatever the pod gives Triton."""
+    node = stopped(native=native, grace=grace)
+    assert ends_of_triton(node) == []
+    assert node.starts[CONTAINER] == 2
+    back = node.told.find(What.IN_SERVICE)[-1].at
+    assert 1000 + 60 < back < 1000 + 80 + WORST_START
 
-    While it is ended nothing else is done for the pod, so a Triton that failed meanwhile is restarted afterwards.
-    """
+
+def test_without_a_grace_of_its_own_it_would_not_be() -> None:
+    """While a container is ended nothing else is done for its pod: a Triton that failed meanwhile is restarted then."""
+    node = stopped(native=False, grace=400, own_grace=None)
+    (ended,) = ends_of_triton(node)
+    assert ended >= 1000 + 400
+
+
+def stopped(*, native: bool, grace: int, own_grace: int | None = OWN_LIVENESS.grace_seconds) -> VirtualNode:
+    """A sidecar that is stopped after 1000 s, and starts as slowly as is allowed for; 3000 s of it."""
     hanging = [True]
 
     def says(_path: str, now: float) -> Answer:
@@ -124,13 +141,9 @@ def test_a_sidecar_that_stops_is_restarted_before_triton_would_be(
         hanging[0] = not times
         return Run(starts_in=WORST_START, ends_in=1e9)
 
-    node = played(*ALL, native=native, grace=grace, says=says, sidecar=sidecar)
+    node = played(*ALL, native=native, grace=grace, own_grace=own_grace, says=says, sidecar=sidecar)
     node.run(3000)
-    assert bool(ends_of_triton(node)) is restarted
-    assert node.starts[CONTAINER] == 2
-    if not restarted:
-        back = node.told.find(What.IN_SERVICE)[-1].at
-        assert 1000 + 60 + grace < back < 1000 + 80 + grace + WORST_START
+    return node
 
 
 @pytest.mark.parametrize("fraction", [0.0, 0.5, 1.0])
@@ -163,6 +176,24 @@ def test_a_sidecar_that_never_answers_restarts_triton_as_often_as_the_threshold_
     assert least <= first <= least + 2 * LIVENESS.period_seconds
     assert second - first >= least
     assert node.told.find(What.IN_SERVICE) == []
+
+
+@pytest.mark.parametrize(("native", "longest"), [(True, 330), (False, 2)], ids=["native", "plain"])
+def test_a_triton_that_ends_while_a_native_sidecar_is_down_waits_for_it(
+    *, native: bool, longest: float
+) -> None:
+    """With none of the others running the kubelet begins with the init containers; a plain one holds up nobody."""
+    node = played(native=native, sidecar=lambda _times: Run(lives=15.0), fraction=1.0)
+    node.run(3000)
+    down_at = node.told.find(What.ENDED, CONTAINER)[-1].at
+    node.run(max(0.0, down_at + 5 - node.now))
+    node.end(TRITON)
+    ended_at = node.now
+    node.run(600)
+    started = node.told.first(What.STARTED, TRITON, since=ended_at)
+    assert started is not None
+    assert started.at - ended_at <= longest
+    assert native is (started.at - ended_at > 60)
 
 
 def test_a_sidecar_that_never_answers_leaves_a_triton_with_a_startup_gate_its_hour() -> None:

@@ -57,12 +57,12 @@ def daemon(pod: Pod, tmp_path: Path) -> Iterator[StartDaemon]:
 
 
 @pytest.fixture
-def play(podman: Podman, triton_installation: TritonInstallation) -> Iterator[Play]:
-    """Run a pod by the kubelet's rules, with this model repository; it ends with the test."""
+def play(podman: Podman, triton_installation: TritonInstallation, image: str) -> Iterator[Play]:
+    """Run a pod by the kubelet's rules, the probe from its image, with this model repository; it ends with the test."""
     with contextlib.ExitStack() as opened:
 
         def start(spec: PodSpec, repository: Repository, settings: str = BRISK) -> PlayedPod:
-            pod = played(spec, repository, podman, triton_installation, settings=settings)
+            pod = played(spec, repository, podman, triton_installation, settings=settings, image=image)
             return opened.enter_context(pod)
 
         yield start

@@ -113,3 +113,19 @@ def test_a_pod_of_shells_is_run_as_its_manifest_says(
         with pytest.raises(AssertionError, match=r"(?s)the pod  in service, 1 times.*deaf liveness failed"):
             kubelet.wait(What.IN_SERVICE, seconds=0.1)
     assert pod.processes() == ()
+
+
+def test_what_breaks_in_the_stand_in_fails_whoever_waits(
+    podman: Podman, triton_installation: TritonInstallation
+) -> None:
+    """An error in one of its threads is the test's error, at once, and not a wait that ends in vain."""
+
+    def launch(_container: Container, _spec: ContainerSpec, _log: Path) -> Program:
+        raise OSError("no such thing")
+
+    spec = PodSpec.read("kind: Pod\nspec: {containers: [{name: a}]}")
+    pod = LimitedPod(podman, triton_installation)
+    with Kubelet(Runtime(spec, pod, {"a": Part(launch)}, {})) as kubelet:
+        with pytest.raises(AssertionError, match="the pod") as raised:
+            kubelet.wait(What.IN_SERVICE)
+        assert str(raised.value.__cause__) == "no such thing"

@@ -440,6 +440,13 @@ def _image(_: click.Context, parameter: click.Parameter, value: str | None) -> s
     help="What Triton runs as, where the manifest does not say; none leaves it to the platform.",
 )
 @click.option(
+    "--nvml",
+    type=click.Choice(["none", "env", "runtime-class"]),
+    default="none",
+    show_default=True,
+    help="How the sidecar sees GPUs, of which it reserves none: by NVIDIA_VISIBLE_DEVICES, or a runtime class too.",
+)
+@click.option(
     "--requests", callback=_amounts, metavar="AMOUNTS", help="The sidecar's, as cpu=20m,memory=96Mi."
 )
 @click.option("--limits", callback=_amounts, metavar="AMOUNTS", help="The sidecar's, as memory=192Mi.")
@@ -452,6 +459,7 @@ def inject(
     image: str | None,
     existing: str,
     native: str,
+    nvml: str,
     **wanted: Any,  # noqa: ANN401 - as typed
 ) -> None:
     """Write the sidecar into Kubernetes manifests, and leave everything else as it is.
@@ -465,7 +473,7 @@ def inject(
     """
     from probe.commands import inject as command
     from probe.facts.wiring import IMAGE
-    from probe.manifests.wishes import Existing, Native, Wishes
+    from probe.manifests.wishes import Existing, Native, Nvml, Wishes
 
     names = files or (command.STANDARD,)
     if len(set(names)) != len(names):
@@ -473,7 +481,13 @@ def inject(
     if in_place and (diff or command.STANDARD in names):
         raise click.BadParameter("goes with -f FILE, and without --diff", param_hint="--in-place")
     output = command.Output.FILES if in_place else command.Output.DIFF if diff else command.Output.STREAM
-    wishes = Wishes(image=image or IMAGE, existing=Existing(existing), native=Native(native), **wanted)
+    wishes = Wishes(
+        image=image or IMAGE,
+        existing=Existing(existing),
+        native=Native(native),
+        nvml=Nvml(nvml),
+        **wanted,
+    )
     sys.exit(command.inject(names, wishes, output=output, removing=remove))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -9,7 +10,7 @@ import msgspec
 
 from probe.facts.wiring import SHM_PATH
 from probe.manifests.drafts import Draft, Path
-from probe.manifests.pods import listed, mapping, resources, shm_mount
+from probe.manifests.pods import arguments, listed, mapping, resources, shm_mount
 from probe.manifests.triton import Found, Ports, in_predictor
 from probe.manifests.wishes import GateProbe, Wishes
 from probe.manifests.workloads import Platform, Workload
@@ -30,8 +31,9 @@ def advice(draft: Draft, work: Workload, triton: Found, wishes: Wishes, listenin
         *_shm(pod, work, triton, wishes),
         *_probes(triton, wishes),
         *_users(pod, work, triton),
-        *_host(pod, work, triton),
+        *_host(pod, work),
         *_ports(pod, work, triton, wishes, listening),
+        *_access(triton),
     ]
 
 
@@ -121,7 +123,7 @@ def _users(pod: dict[str, Any], work: Workload, triton: Found) -> Iterator[Advic
             )
 
 
-def _host(pod: dict[str, Any], work: Workload, triton: Found) -> Iterator[Advice]:
+def _host(pod: dict[str, Any], work: Workload) -> Iterator[Advice]:
     if pod.get("hostNetwork") is True:
         yield Advice(
             (*work.pod, "hostNetwork"),
@@ -138,7 +140,6 @@ def _host(pod: dict[str, Any], work: Workload, triton: Found) -> Iterator[Advice
         yield Advice(
             (*work.pod, "restartPolicy"), "restartPolicy: Never: what /livez kills is not started again"
         )
-    del triton
 
 
 def _ports(
@@ -172,3 +173,19 @@ def _ports(
                 (*work.pod, "containers", index, "ports"),
                 f"port {wishes.port} is taken by the container {other.get('name')}: choose another with --port",
             )
+
+
+def _access(triton: Found) -> Iterator[Advice]:
+    line = " ".join(arguments(triton.said))
+    if re.search(r"--grpc-use-ssl(?:-mutual)?(?:[= ](?:true|1)|\s|$)", line):
+        yield Advice(
+            triton.path,
+            "Triton's gRPC port speaks TLS: give the sidecar TRITON_PROBE_TRITON__TLS__ENABLED and …__TLS__CA, and a "
+            "mount of the certificate; inject keeps what you add",
+        )
+    if "-restricted-" in line:
+        yield Advice(
+            triton.path,
+            "Triton asks for a header (--grpc-restricted-protocol): give the sidecar TRITON_PROBE_TRITON__HEADERS; "
+            "inject keeps variables that you add",
+        )

@@ -11,9 +11,10 @@ from probe.facts import wiring
 from probe.manifests.advice import Advice
 from probe.manifests.drafts import Draft
 from probe.manifests.errors import ManifestError
-from probe.manifests.placing import Placing
+from probe.manifests.placing import NVML, Placing
 from probe.manifests.records import record_of
 from probe.manifests.removing import remove, sidecar_place
+from probe.manifests.sidecar import without_nvml
 from probe.manifests.triton import Found, asked_runtime, containers, tritons
 from probe.manifests.wishes import Wishes
 from probe.manifests.workloads import Workload
@@ -50,6 +51,8 @@ def inject(text: str, work: Workload, wishes: Wishes, runtimes: frozenset[str] =
     record = record_of(draft)
     if record is not None:
         before = draft.read(place) if place is not None else None
+        if before is not None and NVML in record.made:
+            before = without_nvml(before)
         remove(draft, work, record)
     elif place is not None:
         return Outcome(text, Fate.UNCLEAR, (_by_another(),))

@@ -9,13 +9,21 @@ from probe.facts.wiring import Amounts, Resources
 from probe.manifests import sidecar
 from probe.manifests.advice import Advice, advice
 from probe.manifests.drafts import Draft, Path
-from probe.manifests.pods import guaranteed, listed, mapping, shm_mount
+from probe.manifests.pods import guaranteed, listed, mapping, resources, shm_mount, variables
 from probe.manifests.records import Scribe
 from probe.manifests.removing import PREDICTORS
 from probe.manifests.triton import Found, asked_runtime, in_predictor, ports
 from probe.manifests.users import Identity, User, identity
-from probe.manifests.wishes import Existing, GateProbe, Native, Wishes
+from probe.manifests.wishes import Existing, GateProbe, Native, Nvml, Wishes
 from probe.manifests.workloads import Platform, Workload, stated_mode
+
+NVML = "nvml"
+"""In a record: the sidecar's variables for NVML are inject's."""
+
+_WITHOUT_NVML = (
+    "Triton has a GPU, and the sidecar no NVML: where models run is told with less evidence, and no Xid is heard. "
+    "Where NVIDIA's runtime is the default one add --nvml env, with the GPU Operator from 25.10 on --nvml runtime-class"
+)
 
 
 class Placing:
@@ -45,6 +53,7 @@ class Placing:
             if work.platform is Platform.PREDICTOR and not stated_mode(self._draft.read()):
                 self.advice.append(_mode())
             self.share()
+        self._nvml(before or {})
         self._shm()
         self._gates()
 
@@ -78,6 +87,7 @@ class Placing:
                 port=self._wishes.port,
                 native=native,
                 serverless=self._work.platform is Platform.KNATIVE,
+                nvml=self._wishes.nvml is not Nvml.NONE,
             ),
             before,
         )
@@ -141,6 +151,29 @@ class Placing:
                 "its requests are its limits, for the pod's QoS class is Guaranteed and stays so"
             )
         return Resources(_over(base.requests, wishes.requests), _over(base.limits, wishes.limits))
+
+    def _nvml(self, before: dict[str, Any]) -> None:
+        wishes, path = self._wishes, (*self._work.pod, "runtimeClassName")
+        if wishes.nvml is Nvml.NONE:
+            gpus = [
+                name for name in resources(self._triton.said, "limits") if str(name).startswith("nvidia.com/")
+            ]
+            if gpus and wiring.NVML_VARIABLES.keys().isdisjoint(variables(before)):
+                self.advice.append(Advice(self._triton.path, _WITHOUT_NVML))
+            return
+        self.scribe.record.made.append(NVML)
+        self.told.append(
+            "gave the sidecar the driver's library by NVIDIA_VISIBLE_DEVICES, which reserves no GPU"
+        )
+        if wishes.nvml is not Nvml.CLASS or self._draft.read(path) is not None:
+            return
+        if self._work.platform in (Platform.KNATIVE, Platform.RUNTIME):
+            self.advice.append(
+                Advice(path, f"no runtimeClassName: {self._work.platform.value}, allows none here")
+            )
+            return
+        self.scribe.field(path, wiring.RUNTIME_CLASS)
+        self.told.append(f"added runtimeClassName: {wiring.RUNTIME_CLASS}")
 
     def _shm(self) -> None:
         if self._wishes.shm is None or shm_mount(self._triton.said) is not None:

@@ -19,7 +19,6 @@ DEEPEST = 100
 _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _DOCUMENT_LINE = re.compile(r"^(?:---(?=[ \t\r\n]|\Z)|\.\.\.[^\n]*(?:\n|\Z))", re.MULTILINE)
 _NO_CONTENT = re.compile(r"(?:[ \t]*(?:#[^\n]*)?\r?(?:\n|\Z)|%[^\n]*(?:\n|\Z))*")
-_TEMPLATE = re.compile(r"\{\{")
 _RENDER = "a Helm template has to be rendered first: helm template … | triton-probe inject"
 _STANDARD_TAG = "tag:yaml.org,2002:"
 
@@ -92,14 +91,12 @@ def _not_yaml(text: str, line: int, what: str) -> ManifestError:
 
 
 def _template_near(text: str, line: int) -> int:
-    """The line of the last template action up to this line, 0 where there is none."""
-    found = 0
-    for number, each in enumerate(text.splitlines(), 1):
-        if number > line and found:
-            break
-        if _TEMPLATE.search(each) and not each.lstrip().startswith("#"):
-            found = number
-    return found
+    """The first line of a template that may be the cause: an action by itself, or one beside the error; else 0."""
+    for number, each in enumerate(text.splitlines()[: line + 1], 1):
+        bare = each.lstrip(" -")
+        if bare.startswith("{{") or ("{{" in bare and abs(number - line) <= 1 and not bare.startswith("#")):
+            return number
+    return 0
 
 
 def _check_templates(text: str, flows: list[Mapping]) -> None:

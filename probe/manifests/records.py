@@ -14,9 +14,10 @@ ANNOTATIONS: Path = ("metadata", "annotations")
 
 
 class Record(msgspec.Struct, omit_defaults=True):
-    """``container`` is Triton's; ``made`` are fields that were not there, in Triton's container or the pod.
+    """What was made, by the names of fields of Triton's container, the pod, or the object.
 
-    ``null`` are fields that were there and empty, and ``was`` those that had another value, with their text.
+    ``container`` is Triton's; ``made`` are fields that were not there, and ``nvml`` for the sidecar's variables of
+    that.  ``null`` are fields that were there and empty, and ``was`` those that had another value, with their text.
     """
 
     container: str = ""

@@ -23,8 +23,9 @@ def remove(draft: Draft, work: Workload, record: Record) -> None:
                 _field(draft, record, (*triton, gate.key))
         _item(draft, record, (*triton, "volumeMounts"))
     _item(draft, record, (*work.pod, "volumes"))
-    if "shareProcessNamespace" in (*record.made, *record.null):
-        _field(draft, record, (*work.pod, "shareProcessNamespace"))
+    for key in ("runtimeClassName", "shareProcessNamespace"):
+        if key in (*record.made, *record.null):
+            _field(draft, record, (*work.pod, key))
     for key in ("containers", "initContainers"):
         _item(draft, record, (*work.pod, key))
 

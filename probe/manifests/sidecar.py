@@ -41,6 +41,7 @@ class Sidecar(msgspec.Struct, frozen=True):
     port: int = wiring.PORT
     native: bool = False
     serverless: bool = False
+    nvml: bool = False
 
 
 def container(sidecar: Sidecar, before: dict[str, Any] | None = None) -> dict[str, Any]:
@@ -52,7 +53,8 @@ def container(sidecar: Sidecar, before: dict[str, Any] | None = None) -> dict[st
     }
     if sidecar.native:
         made["restartPolicy"] = "Always"
-    if variables := [*_addresses(sidecar), *_kept_variables(before)]:
+    own = _variables(sidecar)
+    if variables := [*own, *_kept_variables(before, {each["name"] for each in own})]:
         made["env"] = variables
     if not sidecar.serverless:
         made["ports"] = [{"name": wiring.PORT_NAME, "containerPort": sidecar.port}]
@@ -91,8 +93,8 @@ def plain(record: msgspec.Struct) -> Any:  # noqa: ANN401  (any manifest)
     return msgspec.json.decode(msgspec.json.encode(record))
 
 
-def _addresses(sidecar: Sidecar) -> list[dict[str, Any]]:
-    """Settings for what differs from the daemon's defaults."""
+def _variables(sidecar: Sidecar) -> list[dict[str, Any]]:
+    """Settings for what differs from the daemon's defaults, and what brings NVML."""
     found = []
     for which in _ADDRESSES:
         port = getattr(sidecar.ports, which)
@@ -100,8 +102,17 @@ def _addresses(sidecar: Sidecar) -> list[dict[str, Any]]:
             found.append({"name": environment_name(f"triton.{which}"), "value": f"127.0.0.1:{port}"})
     if sidecar.port != wiring.PORT:
         found.append({"name": _LISTEN, "value": f"[::]:{sidecar.port}"})
+    if sidecar.nvml:
+        found += [{"name": name, "value": value} for name, value in wiring.NVML_VARIABLES.items()]
     return found
 
 
-def _kept_variables(before: dict[str, Any] | None) -> list[dict[str, Any]]:
-    return [each for each in listed((before or {}).get("env")) if each.get("name") not in OWN_VARIABLES]
+def _kept_variables(before: dict[str, Any] | None, own: set[str]) -> list[dict[str, Any]]:
+    written = {*OWN_VARIABLES, *own}
+    return [each for each in listed((before or {}).get("env")) if each.get("name") not in written]
+
+
+def without_nvml(before: dict[str, Any]) -> dict[str, Any]:
+    """The container without the variables that inject wrote for NVML the last time."""
+    kept = [each for each in listed(before.get("env")) if each.get("name") not in wiring.NVML_VARIABLES]
+    return {**before, "env": kept}

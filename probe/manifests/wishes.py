@@ -48,6 +48,14 @@ class Native(enum.Enum):
     NEVER = "never"
 
 
+class Nvml(enum.Enum):
+    """How the sidecar gets the driver's library; ``CLASS`` is ``ENV`` with a runtime class for the pod."""
+
+    NONE = "none"
+    ENV = "env"
+    CLASS = "runtime-class"
+
+
 class Wishes(msgspec.Struct, frozen=True):
     """Options of a run; the defaults are those of the command.
 
@@ -64,5 +72,6 @@ class Wishes(msgspec.Struct, frozen=True):
     shm: str | None = wiring.SHM_SIZE
     port: int = wiring.PORT
     user: User | None = None
+    nvml: Nvml = Nvml.NONE
     requests: Amounts | None = None
     limits: Amounts | None = None

@@ -70,6 +70,8 @@ def workload(said: Any, *, knative: bool = False) -> Workload | None:  # noqa: A
     if group == _KNATIVE and kind == "Revision":
         return _made(said, kind, ("spec",), Platform.KNATIVE)
     if group == _KSERVE and kind == "InferenceService":
+        if annotated(said).get(_MODE) == "ModelMesh":  # its pods are those of the runtimes
+            return None
         serverless = knative or annotated(said).get(_MODE) in _SERVERLESS
         return _made(
             said, kind, ("spec", "predictor"), Platform.KNATIVE if serverless else Platform.PREDICTOR

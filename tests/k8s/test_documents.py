@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import re
 import shutil
 import subprocess
@@ -10,12 +9,12 @@ from pathlib import Path
 
 import pytest
 import yaml
-from ruamel.yaml import YAML
 
 from probe.facts import wiring
 from probe.facts.wiring import LIVENESS, OWN_LIVENESS, READINESS, STARTUP
 from testbed.manifests.kustomize import Kustomize
 from testbed.manifests.overlays import K8S, Overlays, triton, workload
+from testbed.manifests.style import departures
 
 README = (K8S / "README.md").read_text("utf-8")
 MANIFESTS = sorted(K8S.rglob("*.yaml"))
@@ -33,17 +32,28 @@ def snippets(language: str) -> list[str]:
 
 @every_manifest
 def test_manifests_have_one_style(file: Path) -> None:
-    """Two blanks a level, lists at their key, no blank at a line's end: what a round trip gives back unchanged."""
-    text = file.read_text("utf-8")
-    style = YAML()
-    style.preserve_quotes = True
-    style.width = 4096
-    style.indent(mapping=2, sequence=2, offset=0)
-    again = io.StringIO()
-    style.dump_all(style.load_all(text), again)
+    """As kubectl prints them, so that a reader's own diff shows what differs."""
+    assert list(departures(file.read_text("utf-8"))) == []
 
-    assert again.getvalue() == text.replace(": null\n", ":\n")
-    assert max(map(len, text.splitlines())) <= 120
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "a:\n  - 1\n",
+        "a:\n    b: 1\n",
+        "a: {b: 1}\n",
+        "a: 'b'\n",
+        'a: "b"\n',
+        "a: 1\na: 2\n",
+        "a: 1 \n",
+        "a: 1",
+        "a: " + "b" * 120 + "\n",
+        "a:\n- b: 1\n  c:\n    - 1\n",
+    ],
+)
+def test_each_departure_from_the_style_is_found(text: str) -> None:
+    """A list beside its key's column, four blanks, flow style, quotes, a key twice, blanks and line ends."""
+    assert len(list(departures(text))) == 1
 
 
 @every_manifest

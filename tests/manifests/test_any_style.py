@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from probe.facts.wiring import ANNOTATION, CONTAINER, SHM_VOLUME
 from probe.manifests.injecting import Fate, inject, take_out
 from probe.manifests.streams import Stream
-from probe.manifests.wishes import Existing, GateProbe, Native, Wishes
+from probe.manifests.wishes import Existing, GateProbe, Native, Nvml, Wishes
 from probe.manifests.workloads import Workload, workload
 from tests.manifest_styles import deployments, written
 
@@ -23,6 +23,7 @@ WISHES = st.builds(
     native=st.sampled_from(Native),
     shm=st.sampled_from([None, "2Gi"]),
     port=st.sampled_from([8003, 9003]),
+    nvml=st.sampled_from(Nvml),
 )
 STYLED = deployments().flatmap(lambda value: st.tuples(st.just(value), written(value)))
 PATIENT = settings(deadline=None, suppress_health_check=list(HealthCheck), max_examples=40)
@@ -46,6 +47,8 @@ def without_ours(value: dict[str, Any], before: dict[str, Any], wishes: Wishes) 
         if spec.get(key) is not None:
             spec[key] = [each for each in spec[key] if not isinstance(each, dict) or each.get("name") != name]
         _as_before(spec, old, key)
+    if wishes.nvml is Nvml.CLASS:
+        assert spec.pop("runtimeClassName") == "nvidia"
     if spec["shareProcessNamespace"] is True and old.get("shareProcessNamespace") is None:
         spec["shareProcessNamespace"] = None
         _as_before(spec, old, "shareProcessNamespace", empty=(None,))

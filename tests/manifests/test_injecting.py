@@ -13,7 +13,7 @@ from probe.manifests.errors import ManifestError
 from probe.manifests.injecting import Fate, Outcome, inject, take_out
 from probe.manifests.streams import Report, Stream
 from probe.manifests.users import User
-from probe.manifests.wishes import Existing, GateProbe, Native, Wishes
+from probe.manifests.wishes import Existing, GateProbe, Native, Nvml, Wishes
 from probe.manifests.workloads import Workload
 
 TRITON = """\
@@ -245,6 +245,23 @@ def test_a_guaranteed_pod_stays_guaranteed() -> None:
     assert "cpu" not in deployed(text=burstable)["containers"][1]["resources"]["limits"]
 
 
+def test_nvml_reserves_no_gpu() -> None:
+    """By variables of the sidecar, with a runtime class where asked for; and it goes as it came."""
+    pods = [deployed(Wishes(nvml=each)) for each in Nvml]
+    variables = [
+        {each["name"]: each["value"] for each in pod["containers"][1].get("env", ())} for pod in pods
+    ]
+    nvml = {"NVIDIA_VISIBLE_DEVICES": "all", "NVIDIA_DRIVER_CAPABILITIES": "utility"}
+
+    assert variables == [{}, nvml, nvml]
+    assert [each.get("runtimeClassName") for each in pods] == [None, None, "nvidia"]
+    assert (
+        deployed(Wishes(nvml=Nvml.CLASS), text=DEPLOYMENT + "      runtimeClassName: x\n")["runtimeClassName"]
+        == "x"
+    )
+    assert "no runtimeClassName" in advised(RUNTIME, Wishes(nvml=Nvml.CLASS))
+
+
 def test_options_go_before_what_is_chosen() -> None:
     """Image, resources, user and the volume's size."""
     wishes = Wishes(
@@ -275,6 +292,8 @@ def test_options_go_before_what_is_chosen() -> None:
         ("        args: [--allow-grpc=false]\n", "--allow-grpc=false"),
         ("        args: [--allow-http=false]\n", "--allow-http=false"),
         ("        args: [--allow-metrics=false]\n", "--allow-metrics=false"),
+        ("        args: [--grpc-use-ssl=true]\n", "gRPC port speaks TLS"),
+        ("        args: ['--grpc-restricted-protocol=health:k=v']\n", "asks for a header"),
         ("        args: [--grpc-port=$(P)]\n", "--grpc-port=$(P) can not be told"),
         (
             "        livenessProbe: {httpGet: {path: /}, initialDelaySeconds: 5}\n",
@@ -295,6 +314,19 @@ def test_a_sound_manifest_is_not_warned_of() -> None:
     """Nothing is said that nobody needs to do anything about."""
     assert advised(DEPLOYMENT) == ""
     assert advised(DEPLOYMENT, Wishes(gates=EVERY_GATE, kubernetes=(1, 33))) == ""
+
+
+def test_a_gpu_without_nvml_is_told() -> None:
+    """Where it neither is asked for nor was added to the sidecar by hand."""
+    text = DEPLOYMENT.replace("{memory: 8Gi}", "{memory: 8Gi, nvidia.com/gpu: 1}")
+    added = "        env:\n        - name: NVIDIA_VISIBLE_DEVICES\n          value: all\n"
+    by_hand = injected(text)[0].replace("        ports:\n", f"{added}        ports:\n")
+    after, reports = Stream(by_hand).edited(lambda part, work: inject(part, work, Wishes()))
+
+    assert "Triton has a GPU, and the sidecar no NVML" in advised(text)
+    assert advised(text, Wishes(nvml=Nvml.ENV)) == ""
+    assert after == by_hand
+    assert reports[0].advice == ()
 
 
 def test_missing_resources_are_told() -> None:
@@ -433,6 +465,11 @@ def test_knative_gets_what_knative_allows(text: str, path: str, *, knative: bool
     assert "readinessProbe" not in pod.get("model", pod["containers"][0])
     assert "readinessProbe not wired" in advised(text, wishes)
     assert "what is left are" in advised(text, wishes)
+
+
+def test_model_mesh_makes_no_pod_of_a_service() -> None:
+    """Its models go into the pods of serving runtimes."""
+    assert injected(inference("ModelMesh")) == (inference("ModelMesh"), [])
 
 
 def test_a_service_without_a_mode_is_told_of_the_clusters() -> None:

@@ -72,6 +72,7 @@ def test_every_node_knows_its_place() -> None:
         ("a: 1\nb: \x07\n", 2, "is not YAML"),
         ("a: {{ .Values.a }}\n", 1, "found '{{', expected YAML; a Helm template has to be rendered first"),
         ("a: 1\n{{- if .b }}\nc: 1\n{{- end }}\n", 2, "a Helm template has to be rendered first"),
+        ("a: '{{ x }}'\nb: 1\nc: 1\nd: [\n", 4, "is not YAML: while parsing"),
         ("# {{ fine }}\na: [\n", 2, "is not YAML"),
         ("[" * (DEEPEST + 1) + "]" * (DEEPEST + 1), 1, "is nested deeper than 100 levels"),
     ],

@@ -3,8 +3,10 @@
 #   make image                                    docker or podman, whichever is there
 #   docker build -t triton-probe .                the same by hand (podman: with --format docker)
 #
-# BASE is any Debian-like image with glibc, Python 3.11 to 3.13, and pip or venv.  3.13 by default: the newest that
-# every dependency has wheels for on both architectures, and it gets security fixes until October 2029.
+# BASE is any Debian or Ubuntu with Python 3.11 to 3.13, and pip or venv.  3.13 by default: the newest that this
+# project is tested with, and the one that gets security fixes for longest, until October 2029.
+#
+# For the other architecture: docker buildx build --platform linux/arm64.  Wheels of both are pinned.
 ARG BASE=python:3.13-slim
 
 FROM ${BASE} AS build

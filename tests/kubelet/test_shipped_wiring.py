@@ -5,10 +5,13 @@ Seconds are those of a node that does nothing else.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 
 import msgspec
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from probe.facts.wiring import CONTAINER, LIVENESS, OWN_LIVENESS
 from testbed.kubelet.probing import Result
@@ -31,7 +34,7 @@ def played(
     own_grace: int | None = OWN_LIVENESS.grace_seconds,
     says: Callable[[str, float], Answer] = lambda _path, _now: PASS,
     sidecar: Callable[[int], Run] = lambda _times: Run(),
-    fraction: float = 0.0,
+    fraction: Callable[[], float] = lambda: 0.0,
 ) -> VirtualNode:
     """A node on which the probe, while it runs, answers what ``says`` tells, and else nobody does."""
 
@@ -46,7 +49,7 @@ def played(
         msgspec.structs.replace(pod, termination_grace_period_seconds=grace),
         answers=answers,
         runs=lambda name, times: sidecar(times) if name == CONTAINER else Run(starts_in=1.0),
-        fraction=lambda: fraction,
+        fraction=fraction,
     )
     return node
 
@@ -157,10 +160,33 @@ def test_a_sidecar_that_crashes_for_ever_but_answers_between_restarts_nobody(
         *ALL,
         native=native,
         sidecar=lambda _times: Run(starts_in=WORST_START, lives=lives),
-        fraction=fraction,
+        fraction=lambda: fraction,
     )
     node.run(4 * 3600)
     assert node.starts[CONTAINER] > 10
+    assert ends_of_triton(node) == []
+
+
+@given(
+    lives=st.lists(st.floats(12.0, 900.0), min_size=1, max_size=8),
+    starts=st.lists(st.floats(0.0, WORST_START), min_size=1, max_size=8),
+    late=st.lists(st.floats(0.0, 1.0), min_size=1, max_size=8),
+    native=st.booleans(),
+)
+@settings(max_examples=20)
+def test_no_order_of_crashes_restarts_triton_while_the_sidecar_answers_in_each_of_its_lives(
+    lives: list[float], starts: list[float], late: list[float], *, native: bool
+) -> None:
+    """However long it lives and starts, within what is allowed for, and however late the kubelet looks: two hours."""
+    runs = zip(itertools.cycle(starts), itertools.cycle(lives), strict=False)
+    fractions = itertools.cycle(late)
+
+    def sidecar(_times: int) -> Run:
+        starts_in, lasts = next(runs)
+        return Run(starts_in=starts_in, lives=lasts)
+
+    node = played(*ALL, native=native, sidecar=sidecar, fraction=lambda: next(fractions))
+    node.run(2 * 3600)
     assert ends_of_triton(node) == []
 
 
@@ -183,7 +209,7 @@ def test_a_triton_that_ends_while_a_native_sidecar_is_down_waits_for_it(
     *, native: bool, longest: float
 ) -> None:
     """With none of the others running the kubelet begins with the init containers; a plain one holds up nobody."""
-    node = played(native=native, sidecar=lambda _times: Run(lives=15.0), fraction=1.0)
+    node = played(native=native, sidecar=lambda _times: Run(lives=15.0), fraction=lambda: 1.0)
     node.run(3000)
     down_at = node.told.find(What.ENDED, CONTAINER)[-1].at
     node.run(max(0.0, down_at + 5 - node.now))

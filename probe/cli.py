@@ -475,6 +475,8 @@ def inject(
     from probe.facts.wiring import IMAGE
     from probe.manifests.wishes import Existing, Native, Nvml, Wishes
 
+    if not files and sys.stdin.isatty():
+        raise click.UsageError("found neither -f FILE nor a pipe, expected Kubernetes manifests")
     names = files or (command.STANDARD,)
     if len(set(names)) != len(names):
         raise click.BadParameter("found a file twice, expected each once", param_hint="--file")

@@ -90,7 +90,7 @@ def _root(own: dict[str, Any], group: int, why: str) -> Identity:
     else:
         cure = (
             f"to run both without root, set runAsUser: {USER} and runAsGroup: {USER} in the securityContext of "
-            "Triton's container, and run inject again"
+            "Triton's container, and run inject again; where the platform chooses the user (OpenShift), use --user none"
         )
     how = "drops all capabilities, as Triton does" if bare else "keeps the capabilities that Triton has"
     return Identity(

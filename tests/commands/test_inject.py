@@ -254,6 +254,21 @@ def test_options_reach_the_manifest() -> None:
     assert "runAsUser" not in none["containers"][1]["securityContext"]
 
 
+def test_it_does_not_wait_for_somebody_to_type() -> None:
+    """Without a file and without a pipe there is nothing to read."""
+    ours, theirs = os.openpty()
+    try:
+        result = subprocess.run(
+            [sys.executable, "-m", "probe", "inject"], stdin=theirs, capture_output=True, check=False
+        )
+    finally:
+        os.close(ours)
+        os.close(theirs)
+
+    assert result.returncode == 2
+    assert b"found neither -f FILE nor a pipe" in result.stderr
+
+
 def test_names_of_files_are_printed_on_one_line(tmp_path: Path) -> None:
     """Whatever characters they have."""
     path = laid(tmp_path, "a: [", "a\nb.yaml")

@@ -64,6 +64,11 @@ SHM_VOLUME = "triton-probe-shm"
 SHM_SIZE = "1Gi"
 """A limit and no reservation: pages count where they are touched.  Triton's manual starts its containers so."""
 
+NVML_VARIABLES = {"NVIDIA_VISIBLE_DEVICES": "all", "NVIDIA_DRIVER_CAPABILITIES": "utility"}
+"""What gives a container the driver's library, and reserves no GPU, where NVIDIA's runtime starts it."""
+RUNTIME_CLASS = "nvidia"
+"""The class of that runtime where it is not the default one (GPU Operator from 25.10 on, Talos, k3s)."""
+
 FIRST_NATIVE = (1, 29)
 """The first Kubernetes that starts an init container with ``restartPolicy: Always`` as a sidecar (KEP-753, beta)."""
 

@@ -1,0 +1,191 @@
+"""What is wrong with a manifest around Triton, each with what cures it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import Any
+
+import msgspec
+
+from probe.facts.wiring import SHM_PATH
+from probe.manifests.drafts import Draft, Path
+from probe.manifests.pods import arguments, listed, mapping, resources, shm_mount
+from probe.manifests.triton import Found, Ports, in_predictor
+from probe.manifests.wishes import GateProbe, Wishes
+from probe.manifests.workloads import Platform, Workload
+
+
+class Advice(msgspec.Struct, frozen=True):
+    """One thing that is wrong or worth knowing: the field that it is about, and a sentence with the cure."""
+
+    path: Path
+    says: str
+
+
+def advice(draft: Draft, work: Workload, triton: Found, wishes: Wishes, listening: Ports) -> list[Advice]:
+    """Everything that is wrong around this Triton's container."""
+    pod = mapping(draft.read(work.pod))
+    return [
+        *_amounts(triton, work),
+        *_shm(pod, work, triton, wishes),
+        *_probes(triton, wishes),
+        *_users(pod, work, triton),
+        *_host(pod, work),
+        *_ports(pod, work, triton, wishes, listening),
+        *_access(triton),
+    ]
+
+
+def _amounts(triton: Found, work: Workload) -> Iterator[Advice]:
+    path = (*triton.path, "resources")
+    if in_predictor(triton, work) and "resources" not in triton.said:
+        return
+    requests, limits = resources(triton.said, "requests"), resources(triton.said, "limits")
+    if not requests and not limits:
+        yield Advice(
+            path,
+            "Triton has no resources (BestEffort): the first to be killed when the node runs short. Set requests and "
+            "a memory limit; triton-probe size proposes them from what it saw",
+        )
+    elif "memory" not in limits:
+        yield Advice(
+            path,
+            "Triton has no memory limit: it can take the node's memory, and others are killed with it. Set "
+            "resources.limits.memory; triton-probe size proposes one",
+        )
+
+
+def _shm(pod: dict[str, Any], work: Workload, triton: Found, wishes: Wishes) -> Iterator[Advice]:
+    mount = shm_mount(triton.said)
+    if mount is None:
+        if wishes.shm is None and pod.get("hostIPC") is not True:
+            yield Advice(
+                triton.path,
+                f"{SHM_PATH} is 64Mi without a volume: each stub of the python backend takes a region there. Leave "
+                "--shm at its default, or mount an emptyDir with medium: Memory",
+            )
+        return
+    for index, each in enumerate(listed(pod.get("volumes"))):
+        if each.get("name") != mount.get("name"):
+            continue
+        path = (*work.pod, "volumes", index)
+        if "emptyDir" in each and mapping(each["emptyDir"]).get("medium") != "Memory":
+            yield Advice(
+                path,
+                f"the volume at {SHM_PATH} is on disk: regions are slow there. Set emptyDir.medium: Memory",
+            )
+        elif "emptyDir" in each and mapping(each["emptyDir"]).get("sizeLimit") is None:
+            yield Advice(
+                path,
+                f"the volume at {SHM_PATH} has no sizeLimit: it may grow to the pod's memory limit, and counts "
+                "towards it. Set emptyDir.sizeLimit",
+            )
+
+
+def _probes(triton: Found, wishes: Wishes) -> Iterator[Advice]:
+    liveness = mapping(triton.said.get("livenessProbe"))
+    starts = triton.said.get("startupProbe") or GateProbe.STARTUP in wishes.gates
+    replaced = GateProbe.LIVENESS in wishes.gates and wishes.existing.value == "replace"
+    if liveness and not starts and not replaced:
+        seconds = _seconds(liveness)
+        yield Advice(
+            (*triton.path, "livenessProbe"),
+            f"Triton has a livenessProbe and no startupProbe: a load that takes longer than {seconds} s is killed "
+            "before it ends, again and again. Add --gates startup",
+        )
+
+
+def _seconds(probe: dict[str, Any]) -> int:
+    """How long a container may take that never answers; the defaults are Kubernetes'."""
+    numbers = {"initialDelaySeconds": 0, "periodSeconds": 10, "failureThreshold": 3}
+    delay, period, misses = (
+        value if isinstance(value := probe.get(name), int) else default for name, default in numbers.items()
+    )
+    return delay + period * misses
+
+
+def _users(pod: dict[str, Any], work: Workload, triton: Found) -> Iterator[Advice]:
+    if mapping(triton.said.get("securityContext")).get("privileged") is True:
+        yield Advice(
+            (*triton.path, "securityContext"),
+            "Triton is privileged, which it needs for nothing, and its container has the host's cgroups: take "
+            "`privileged: true` out",
+        )
+    own = mapping(triton.said.get("securityContext")).get("runAsUser")
+    for index, each in enumerate(listed(pod.get("containers"))):
+        other = mapping(each.get("securityContext")).get("runAsUser")
+        if own is not None and other is not None and other != own:
+            yield Advice(
+                (*work.pod, "containers", index, "securityContext"),
+                f"the container {each.get('name')} runs as uid {other} and Triton as {own}: where it starts processes "
+                "that Triton's memory or /dev/shm depends on, the probe can not read them",
+            )
+
+
+def _host(pod: dict[str, Any], work: Workload) -> Iterator[Advice]:
+    if pod.get("hostNetwork") is True:
+        yield Advice(
+            (*work.pod, "hostNetwork"),
+            "hostNetwork: the probe's port is the node's, so a second such pod on a node can not start its sidecar, "
+            "and /status is open to whoever reaches the node. Take hostNetwork out, or give each its --port",
+        )
+    if pod.get("hostPID") is True:
+        yield Advice(
+            (*work.pod, "hostPID"),
+            "hostPID: the probe sees every process of the node, other Tritons too, and shareProcessNamespace may not "
+            "be set beside it. Take hostPID out",
+        )
+    if work.platform is Platform.KUBERNETES and pod.get("restartPolicy") == "Never" and not work.ends:
+        yield Advice(
+            (*work.pod, "restartPolicy"), "restartPolicy: Never: what /livez kills is not started again"
+        )
+
+
+def _ports(
+    pod: dict[str, Any], work: Workload, triton: Found, wishes: Wishes, listening: Ports
+) -> Iterator[Advice]:
+    for each in listening.unknown:
+        yield Advice(
+            triton.path,
+            f"{each} can not be told from the manifest: give the sidecar the port as an environment variable, "
+            "TRITON_PROBE_TRITON__GRPC, …__HTTP or …__METRICS; inject keeps variables that you add",
+        )
+    if listening.grpc is None:
+        yield Advice(
+            triton.path,
+            "Triton runs with --allow-grpc=false: the probe asks by gRPC and can judge no model. Allow it",
+        )
+    if listening.http is None:
+        yield Advice(
+            triton.path, "Triton runs with --allow-http=false: TritonHung can not be told. Allow HTTP"
+        )
+    if listening.metrics is None:
+        yield Advice(
+            triton.path,
+            "Triton runs with --allow-metrics=false: ModelStalled and placement have less evidence. Allow it",
+        )
+    if wishes.port in (listening.grpc, listening.http, listening.metrics):
+        yield Advice(triton.path, f"Triton listens on port {wishes.port} itself: choose another with --port")
+    for index, other in enumerate(listed(pod.get("containers"))):
+        if any(port.get("containerPort") == wishes.port for port in listed(other.get("ports"))):
+            yield Advice(
+                (*work.pod, "containers", index, "ports"),
+                f"port {wishes.port} is taken by the container {other.get('name')}: choose another with --port",
+            )
+
+
+def _access(triton: Found) -> Iterator[Advice]:
+    line = " ".join(arguments(triton.said))
+    if re.search(r"--grpc-use-ssl(?:-mutual)?(?:[= ](?:true|1)|\s|$)", line):
+        yield Advice(
+            triton.path,
+            "Triton's gRPC port speaks TLS: give the sidecar TRITON_PROBE_TRITON__TLS__ENABLED and …__TLS__CA, and a "
+            "mount of the certificate; inject keeps what you add",
+        )
+    if "-restricted-" in line:
+        yield Advice(
+            triton.path,
+            "Triton asks for a header (--grpc-restricted-protocol): give the sidecar TRITON_PROBE_TRITON__HEADERS; "
+            "inject keeps variables that you add",
+        )

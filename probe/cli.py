@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import functools
+import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -15,10 +16,13 @@ from typing import IO, TYPE_CHECKING, Any
 import click
 
 from probe import __version__
-from probe.kits.quantities import parse_duration, parse_size
+from probe.kits.quantities import format_size, parse_duration, parse_size
 
 if TYPE_CHECKING:
     from probe.commands.asking import Target
+    from probe.facts.wiring import Amounts
+    from probe.manifests.users import User
+    from probe.manifests.wishes import GateProbe
     from probe.settings import Loaded
 
 FLAGS = {
@@ -34,6 +38,8 @@ FLAGS = {
     "--log-format": ("log.format", "FORMAT", "json or console."),
 }
 """Flags that have a name of their own: the knob's dotted path, what to write there, and the help."""
+
+_QUANTITY = re.compile(r"[0-9]+(?:\.[0-9]+)?(?:m|[kMGTPE]i?|Ki)?")
 
 
 class ConfigurationError(click.ClickException):
@@ -293,6 +299,193 @@ def audit(
             output_format=output_format,
         )
     )
+
+
+def _amounts(_: click.Context, parameter: click.Parameter, value: str | None) -> Amounts | None:
+    """Quantities as ``kubectl set resources`` takes them: cpu=50m,memory=128Mi."""
+    if value is None:
+        return None
+    from probe.facts.wiring import Amounts
+
+    found: dict[str, str] = {}
+    for each in value.split(","):
+        name, equals, amount = (part.strip() for part in each.partition("="))
+        if not equals or name not in ("cpu", "memory") or not _QUANTITY.fullmatch(amount):
+            raise click.BadParameter(
+                f"found {each.strip()!r}, expected cpu=AMOUNT or memory=AMOUNT, as cpu=50m,memory=128Mi",
+                param=parameter,
+            )
+        found[name] = amount
+    return Amounts(**found)
+
+
+def _user(_: click.Context, parameter: click.Parameter, value: str | None) -> User | None:
+    """A uid, a uid and a gid, or none of both."""
+    if value is None:
+        return None
+    from probe.manifests.users import User
+
+    match = re.fullmatch(r"([0-9]{1,9})(?::([0-9]{1,9}))?", value)
+    if value != "none" and match is None:
+        raise click.BadParameter(f"found {value!r}, expected UID, UID:GID or none", param=parameter)
+    return User() if match is None else User(int(match[1]), None if match[2] is None else int(match[2]))
+
+
+def _release(_: click.Context, parameter: click.Parameter, value: str | None) -> tuple[int, int] | None:
+    """The two numbers of a Kubernetes release."""
+    if value is None:
+        return None
+    match = re.fullmatch(r"v?([0-9]{1,3})\.([0-9]{1,3})(?:[.+-].*)?", value)
+    if match is None:
+        raise click.BadParameter(f"found {value!r}, expected a release such as 1.29", param=parameter)
+    return int(match[1]), int(match[2])
+
+
+def _shm(context: click.Context, parameter: click.Parameter, value: str) -> str | None:
+    """A size as a manifest spells it, or no volume."""
+    if value == "none":
+        return None
+    return format_size(_size(context, parameter, value) or 0)
+
+
+def _gates(_: click.Context, parameter: click.Parameter, value: str | None) -> tuple[GateProbe, ...]:
+    """Gates with commas between."""
+    from probe.manifests.wishes import GateProbe
+
+    names = {each.value for each in GateProbe}
+    wanted = [each.strip() for each in (value or "").split(",") if each.strip() not in ("", "none")]
+    for each in wanted:
+        if each not in names:
+            raise click.BadParameter(
+                f"found {each!r}, expected some of readiness, liveness and startup, with commas between",
+                param=parameter,
+            )
+    return tuple(each for each in GateProbe if each.value in wanted)
+
+
+def _image(_: click.Context, parameter: click.Parameter, value: str | None) -> str | None:
+    if value is not None and not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._:/@-]*", value):
+        raise click.BadParameter(
+            f"found {value!r}, expected an image such as registry/triton-probe:0.1.0", param=parameter
+        )
+    return value
+
+
+@group.command(short_help="Write the sidecar into Kubernetes manifests.")
+@click.option(
+    "-f",
+    "--file",
+    "files",
+    multiple=True,
+    metavar="FILE",
+    type=click.Path(),
+    help="YAML or JSON; - is standard input, which is the default. Repeat for more.",
+)
+@click.option("-i", "--in-place", is_flag=True, help="Write the files themselves.")
+@click.option("--diff", is_flag=True, help="Print what would change, and write nothing.")
+@click.option("--remove", is_flag=True, help="Take out what inject has put in: the manifests as they were.")
+@click.option("--container", metavar="NAME", help="Triton's container, where it can not be told.")
+@click.option(
+    "--image",
+    callback=_image,
+    metavar="IMAGE",
+    help="The probe's image; triton-probe:VERSION where not given.",
+)
+@click.option(
+    "--gates",
+    callback=_gates,
+    metavar="GATES",
+    help="Which probes of Triton's container ask the sidecar: readiness,liveness,startup. None where not given.",
+)
+@click.option(
+    "--existing",
+    type=click.Choice(["keep", "replace"]),
+    default="keep",
+    show_default=True,
+    help="What to do with probes that Triton's container has, where --gates names them.",
+)
+@click.option(
+    "--native",
+    type=click.Choice(["auto", "always", "never"]),
+    default="auto",
+    show_default=True,
+    help="As an init container that is restarted always; auto: for Jobs, and where --kubernetes is 1.29 or later.",
+)
+@click.option("--kubernetes", callback=_release, metavar="RELEASE", help="The cluster's release, as 1.29.")
+@click.option("--knative", is_flag=True, help="KServe's InferenceServices are run by Knative.")
+@click.option(
+    "--shm",
+    callback=_shm,
+    metavar="SIZE",
+    default="1Gi",
+    show_default=True,
+    help="The size of Triton's /dev/shm where it has no volume there; none adds none.",
+)
+@click.option(
+    "--port",
+    type=click.IntRange(1, 65535),
+    default=8003,
+    show_default=True,
+    help="Where the sidecar answers.",
+)
+@click.option(
+    "--user",
+    callback=_user,
+    metavar="UID[:GID]",
+    help="What Triton runs as, where the manifest does not say; none leaves it to the platform.",
+)
+@click.option(
+    "--nvml",
+    type=click.Choice(["none", "env", "runtime-class"]),
+    default="none",
+    show_default=True,
+    help="How the sidecar sees GPUs, of which it reserves none: by NVIDIA_VISIBLE_DEVICES, or a runtime class too.",
+)
+@click.option(
+    "--requests", callback=_amounts, metavar="AMOUNTS", help="The sidecar's, as cpu=20m,memory=96Mi."
+)
+@click.option("--limits", callback=_amounts, metavar="AMOUNTS", help="The sidecar's, as memory=192Mi.")
+def inject(
+    files: tuple[str, ...],
+    *,
+    in_place: bool,
+    diff: bool,
+    remove: bool,
+    image: str | None,
+    existing: str,
+    native: str,
+    nvml: str,
+    **wanted: Any,  # noqa: ANN401 - as typed
+) -> None:
+    """Write the sidecar into Kubernetes manifests, and leave everything else as it is.
+
+    Knows Pods and what makes them (Deployment, StatefulSet, DaemonSet, Job, CronJob, ReplicaSet), KServe's
+    InferenceService and serving runtimes, and Knative's Service. Without --gates the sidecar only observes. Twice is
+    the same as once, with other options it is written anew, and --remove gives the manifests back as they were.
+
+    Exits 0, or 1 where nothing runs Triton or it can not be told which container does, or 2 where something can not
+    be read. Says on stderr what it changed, and what is wrong around Triton.
+    """
+    from probe.commands import inject as command
+    from probe.facts.wiring import IMAGE
+    from probe.manifests.wishes import Existing, Native, Nvml, Wishes
+
+    if not files and sys.stdin.isatty():
+        raise click.UsageError("found neither -f FILE nor a pipe, expected Kubernetes manifests")
+    names = files or (command.STANDARD,)
+    if len(set(names)) != len(names):
+        raise click.BadParameter("found a file twice, expected each once", param_hint="--file")
+    if in_place and (diff or command.STANDARD in names):
+        raise click.BadParameter("goes with -f FILE, and without --diff", param_hint="--in-place")
+    output = command.Output.FILES if in_place else command.Output.DIFF if diff else command.Output.STREAM
+    wishes = Wishes(
+        image=image or IMAGE,
+        existing=Existing(existing),
+        native=Native(native),
+        nvml=Nvml(nvml),
+        **wanted,
+    )
+    sys.exit(command.inject(names, wishes, output=output, removing=remove))
 
 
 @group.command(short_help="Print resources for Triton's container, from what a running daemon saw.")

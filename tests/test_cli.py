@@ -32,6 +32,7 @@ def test_help_lists_the_commands() -> None:
         "config",
         "demo",
         "doctor",
+        "inject",
         "reasons",
         "serve",
         "size",

@@ -11,8 +11,8 @@ from probe.facts import wiring
 from probe.manifests.advice import Advice
 from probe.manifests.drafts import Draft
 from probe.manifests.errors import ManifestError
-from probe.manifests.placing import NVML, Placing
-from probe.manifests.records import record_of
+from probe.manifests.placing import Placing
+from probe.manifests.records import NVML, record_of
 from probe.manifests.removing import remove, sidecar_place
 from probe.manifests.sidecar import without_nvml
 from probe.manifests.triton import Found, asked_runtime, containers, tritons

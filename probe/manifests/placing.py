@@ -10,15 +10,12 @@ from probe.manifests import sidecar
 from probe.manifests.advice import Advice, advice
 from probe.manifests.drafts import Draft, Path
 from probe.manifests.pods import guaranteed, listed, mapping, resources, shm_mount, variables
-from probe.manifests.records import Scribe
+from probe.manifests.records import NVML, SHM, Scribe
 from probe.manifests.removing import PREDICTORS
 from probe.manifests.triton import Found, asked_runtime, in_predictor, ports
 from probe.manifests.users import Identity, User, identity
 from probe.manifests.wishes import Existing, GateProbe, Native, Nvml, Wishes
 from probe.manifests.workloads import Platform, Workload, stated_mode
-
-NVML = "nvml"
-"""In a record: the sidecar's variables for NVML are inject's."""
 
 _WITHOUT_NVML = (
     "Triton has a GPU, and the sidecar no NVML: where models run is told with less evidence, and no Xid is heard. "
@@ -180,7 +177,17 @@ class Placing:
             return
         if self._pod.get("hostIPC") is True:
             return
-        self.scribe.item((*self._work.pod, "volumes"), sidecar.volume(self._wishes.shm))
+        volumes: Path = (*self._work.pod, "volumes")
+        if any(each.get("name") == wiring.SHM_VOLUME for each in listed(self._pod.get("volumes"))):
+            self.advice.append(
+                Advice(
+                    volumes,
+                    f"a volume {wiring.SHM_VOLUME} is there, and not by inject: mount it at {wiring.SHM_PATH}",
+                )
+            )
+            return
+        self.scribe.record.made.append(SHM)
+        self.scribe.item(volumes, sidecar.volume(self._wishes.shm))
         self.scribe.item((*self._triton.path, "volumeMounts"), sidecar.mount())
         self.told.append(
             f"added a volume of {self._wishes.shm} in memory at {wiring.SHM_PATH}, which is 64Mi without"

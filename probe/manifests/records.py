@@ -11,13 +11,17 @@ from probe.manifests.drafts import Draft, Path
 from probe.manifests.errors import ManifestError
 
 ANNOTATIONS: Path = ("metadata", "annotations")
+NVML = "nvml"
+"""Among what was made: the sidecar's variables for NVML."""
+SHM = "shm"
+"""Among what was made: the volume for /dev/shm, and its mount."""
 
 
 class Record(msgspec.Struct, omit_defaults=True):
     """What was made, by the names of fields of Triton's container, the pod, or the object.
 
-    ``container`` is Triton's; ``made`` are fields that were not there, and ``nvml`` for the sidecar's variables of
-    that.  ``null`` are fields that were there and empty, and ``was`` those that had another value, with their text.
+    ``container`` is Triton's; ``made`` are fields that were not there (and :data:`NVML`, :data:`SHM`), ``null``
+    fields that were there and empty, and ``was`` those that had another value, with their text.
     """
 
     container: str = ""

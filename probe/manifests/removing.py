@@ -5,7 +5,7 @@ from __future__ import annotations
 from probe.facts.wiring import ANNOTATION, CONTAINER, SHM_VOLUME
 from probe.manifests.drafts import Draft, Path
 from probe.manifests.errors import ManifestError
-from probe.manifests.records import ANNOTATIONS, Record
+from probe.manifests.records import ANNOTATIONS, SHM, Record
 from probe.manifests.wishes import GateProbe
 from probe.manifests.workloads import Workload
 
@@ -21,8 +21,9 @@ def remove(draft: Draft, work: Workload, record: Record) -> None:
         for gate in reversed(GateProbe):
             if gate.key in (*record.made, *record.null, *record.was):
                 _field(draft, record, (*triton, gate.key))
-        _item(draft, record, (*triton, "volumeMounts"))
-    _item(draft, record, (*work.pod, "volumes"))
+        if SHM in record.made:
+            _item(draft, record, (*triton, "volumeMounts"))
+            _item(draft, record, (*work.pod, "volumes"))
     for key in ("runtimeClassName", "shareProcessNamespace"):
         if key in (*record.made, *record.null):
             _field(draft, record, (*work.pod, key))

@@ -350,6 +350,14 @@ def test_a_volume_for_shm_is_looked_at() -> None:
     assert "volumes" not in deployed(text=DEPLOYMENT + "      hostIPC: true\n")
 
 
+def test_a_volume_of_the_same_name_is_not_doubled() -> None:
+    """Kubernetes refuses two of one name."""
+    text = DEPLOYMENT + "      volumes: [{name: triton-probe-shm, emptyDir: {}}]\n"
+
+    assert len(deployed(text=text)["volumes"]) == 1
+    assert "is there, and not by inject" in advised(text)
+
+
 def test_host_processes_and_shared_ones_are_not_written_together() -> None:
     """Kubernetes refuses a pod with both."""
     assert "shareProcessNamespace" not in deployed(text=DEPLOYMENT + "      hostPID: true\n")

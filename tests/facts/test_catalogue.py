@@ -124,7 +124,7 @@ def test_each_reason_is_one_that_some_check_mentions() -> None:
 
     One rests on what the gates did, which is the engine's to know.
     """
-    sources = [each.read_text() for each in Path(checks.__path__[0]).glob("*.py")]
+    sources = [each.read_text() for each in Path(checks.__path__[0]).rglob("*.py")]
     sources.append(Path(budget.__file__).read_text())
     mentioned = {word for source in sources for word in re.findall(r'"([A-Z][A-Za-z]+)"', source)}
     assert mentioned >= CATALOGUE.keys()

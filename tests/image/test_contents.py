@@ -145,7 +145,7 @@ def test_every_module_is_compiled(members: Members) -> None:
 def test_scanners_find_what_it_is_made_of(members: Members) -> None:
     """The base's packages by name, with their licences, and the Python packages by their metadata."""
     packages = {path.name for path in members if path.parent == PurePath("/var/lib/dpkg/status.d")}
-    assert {"libc6", "zlib1g"} <= packages
+    assert {"libc6", "zlib1g", "ca-certificates"} <= packages
     assert {PurePath("/usr/share/doc/libc6/copyright"), PurePath("/etc/os-release")} <= set(members)
     metadata = {path.parent.name.partition("-")[0] for path in members if path.name == "METADATA"}
     assert {"grpcio", "protobuf", "triton_probe"} <= metadata

@@ -112,6 +112,18 @@ def test_the_table_of_figures_is_the_wirings() -> None:
     ]
 
 
+def test_a_sidecar_that_hangs_over_and_over_is_said_to_restart_triton() -> None:
+    """Its own liveness, the usual grace, the kubelet's longest back-off and a slow start: too long for Triton."""
+    hung = OWN_LIVENESS.seconds_to_fail + 30
+    (cell,) = re.findall(r"one that hangs over and over [^|]*", README)
+
+    assert hung + 300 + _WORST_START > LIVENESS.seconds_to_fail
+    assert (
+        f"up to 300 s later, and Triton is restarted if it then answers nothing for {LIVENESS.seconds_to_fail} s"
+        in cell
+    )
+
+
 def test_the_sidecars_resources_are_the_wirings() -> None:
     """The README names what the container asks for."""
     requests, limits = wiring.RESOURCES.requests, wiring.RESOURCES.limits
@@ -171,8 +183,9 @@ def test_the_count_of_the_readme_tells_whether_there_is_a_sidecar(
 
 
 def test_the_readmes_renaming_renames(kustomize: Kustomize, tmp_path: Path) -> None:
-    """Every component finds a container of another name in a copy that its command has changed."""
+    """Every component finds a container of another name in a copy that its command has changed; macOS takes it too."""
     (command,) = (each for each in snippets("sh") if each.startswith("sed "))
+    assert command.startswith("sed -i.bak -E '")  # the sed of BSD wants a suffix, and knows no \| without -E
     shutil.copytree(K8S / "components", tmp_path / "components")
     subprocess.run(["sh", "-ec", command], cwd=tmp_path, check=True)
     overlays = Overlays(tmp_path / "k8s", tmp_path / "components")

@@ -160,3 +160,31 @@ def test_each_alert_fires_in_its_own_story_alone(rule_file: Path) -> None:
     )
 
     assert "SUCCESS" in promtool("test", "rules", file)
+
+
+def test_each_alert_ends_with_its_story(rule_file: Path) -> None:
+    """An hour after all is well again, none fires: none rests on what only a person could clear."""
+    tests = []
+    for story, series in SERIES.items():
+        before = {name: "_x60" if story == "TritonProbeAbsent" else values for name, values in QUIET.items()}
+        told = {name: f"{values} {QUIET.get(name, '_x60')}" for name, values in {**before, **series}.items()}
+        tests.append(
+            {
+                "interval": "1m",
+                "input_series": [{"series": name, "values": values} for name, values in told.items()],
+                "promql_expr_test": [
+                    {
+                        "expr": f'count(ALERTS{{alertname="{story}",alertstate="firing"}})',
+                        "eval_time": "59m",
+                        "exp_samples": [{"labels": "{}", "value": 1}],
+                    },
+                    {"expr": "ALERTS", "eval_time": "2h", "exp_samples": []},
+                ],
+            }
+        )
+    file = rule_file.with_name("tests.yaml")
+    file.write_text(
+        yaml.safe_dump({"rule_files": [rule_file.name], "evaluation_interval": "1m", "tests": tests})
+    )
+
+    assert "SUCCESS" in promtool("test", "rules", file)

@@ -100,3 +100,30 @@ def test_without_a_workload_nothing_is_said(kustomize: Kustomize, overlays: Over
     folder = overlays.add("one", [pod], ["observe", *wired.GATES, "native-sidecar"])
 
     assert kustomize.objects(folder) == [pod]
+
+
+def test_two_monitors_of_one_name_stop_it(kustomize: Kustomize, overlays: Overlays) -> None:
+    """Each takes every sidecar of the namespace: one is enough, and the README says what this refusal means."""
+    for name in ("one", "two"):
+        overlays.add(name, [workload(triton(), name=name)], ["observe", "monitoring"])
+
+    said = refusal(kustomize, overlays.together())
+
+    assert "already registered id: PodMonitor" in said
+    assert "`already registered id: PodMonitor…`" in (K8S / "README.md").read_text("utf-8")
+
+
+@pytest.mark.parametrize("kind", ["StatefulSet", "DaemonSet", "DeploymentConfig"])
+def test_a_workload_of_another_group_is_left_alone(
+    kustomize: Kustomize, overlays: Overlays, kind: str
+) -> None:
+    """Kustomize knows no lists of OpenKruise or OpenShift: a merge would put ours in the place of theirs."""
+    pod = {
+        **triton(),
+        "initContainers": [{"name": "fetch", "image": "fetcher:1"}],
+        "volumes": [{"name": "models"}],
+    }
+    thing = {**workload(pod, kind), "apiVersion": "apps.kruise.io/v1beta1"}
+    folder = overlays.add("one", [thing], ["observe", *wired.GATES, "shm", "nvml/nri", "native-sidecar"])
+
+    assert kustomize.objects(folder) == [thing]

@@ -82,11 +82,7 @@ def changed(pod: PodSpec, container: str, **fields: Any) -> PodSpec:  # noqa: AN
 
 def timed(pod: PodSpec, container: str, gate: Gate, **fields: int) -> PodSpec:
     """The pod with another timing of one probe, by the names of :class:`testbed.kubelet.specs.ProbeSpec`."""
-    name = {
-        Gate.READINESS: "readiness_probe",
-        Gate.LIVENESS: "liveness_probe",
-        Gate.STARTUP: "startup_probe",
-    }[gate]
+    name = _FIELDS[gate]
     probe = getattr(pod.container(container), name)
     return changed(pod, container, **{name: msgspec.structs.replace(probe, **fields)})
 

@@ -83,6 +83,7 @@ class PodWorker:
         self._later: tuple[str, ...] = ()
         self._ends: dict[str, float] = {}
         self._seen_ends: dict[str, float] = {}
+        self._ends_for_sync: dict[str, float] = {}
         self._in_service = False
 
     @property
@@ -166,6 +167,7 @@ class PodWorker:
 
     def _sync(self, now: float) -> Iterator[Order]:
         self._sync_at = now + RESYNC_SECONDS * (1 + self._fraction() / 2)
+        self._ends_for_sync = self._seen_ends
         todo = actions(self.pod, self._seen, self._beliefs)
         for each in self.pod.lasting():
             life = self._seen.get(each.name)
@@ -186,9 +188,9 @@ class PodWorker:
 
     def _start(self, now: float) -> Iterator[Start]:
         later, self._later = self._later, ()
-        # What this sync ended itself is not seen yet: a back-off is counted from the end before.
+        # A sync goes by what it began with: of what it ended itself, a back-off is counted from the end before.
         for name in later:
-            back_off, ended_at = self._back_off[name], self._seen_ends.get(name)
+            back_off, ended_at = self._back_off[name], self._ends_for_sync.get(name)
             if ended_at is not None:
                 if left := back_off.left(now, ended_at):
                     self.told.add(Moment(now, What.BACK_OFF, name, words=f"{left:.1f} s left"))

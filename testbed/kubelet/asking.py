@@ -24,6 +24,9 @@ def ask(port: int, path: str, seconds: float) -> tuple[Result, str]:
             connection.sock.settimeout(max(0.001, deadline - time.monotonic()))
         answer = connection.getresponse()
         body = answer.read(_MOST_BYTES).decode(errors="replace").strip()
+        if time.monotonic() > deadline:
+            # What comes in pieces is in time for the socket each time, and late as a whole.
+            return Result.FAILURE, "timed out"
     except (OSError, http.client.HTTPException) as error:
         return Result.FAILURE, str(error) or type(error).__name__
     finally:

@@ -78,25 +78,29 @@ class PodWorker:
         self._seen: dict[str, Life] = {}
         self._relist_at = now
         self._sync_at = now
+        self._again_at = math.inf
         self._sync_not_before = now
         self._busy: set[str] = set()
         self._later: tuple[str, ...] = ()
         self._ends: dict[str, float] = {}
         self._seen_ends: dict[str, float] = {}
+        self._ends_for_sync: dict[str, float] = {}
         self._in_service = False
 
     @property
     def due(self) -> float:
         """When :meth:`turn` is to be called at the latest, unless something happens before."""
-        sync = max(self._sync_at, self._sync_not_before)
-        if self._later:
-            sync = -math.inf
+        sync = -math.inf if self._later else self._sync_due
         return min(
             math.inf if self._busy else sync,
             self._relist_at,
             *(each.due for each in self._workers.values()),
             math.inf,
         )
+
+    @property
+    def _sync_due(self) -> float:
+        return max(min(self._sync_at, self._again_at), self._sync_not_before)
 
     @property
     def serves(self) -> bool:
@@ -113,7 +117,7 @@ class PodWorker:
         orders: list[Order] = list(self._ask(now))
         if not self._busy and self._later:
             orders += self._start(now)
-        elif not self._busy and now >= max(self._sync_at, self._sync_not_before):
+        elif not self._busy and now >= self._sync_due:
             orders += self._sync(now)
         self._serve(now)
         return orders
@@ -165,7 +169,9 @@ class PodWorker:
             self._sync_at = now
 
     def _sync(self, now: float) -> Iterator[Order]:
-        self._sync_at = now + RESYNC_SECONDS * (1 + self._fraction() / 2)
+        self._sync_at = math.inf
+        self._again_at = now + RESYNC_SECONDS * (1 + self._fraction() / 2)
+        self._ends_for_sync = self._seen_ends
         todo = actions(self.pod, self._seen, self._beliefs)
         for each in self.pod.lasting():
             life = self._seen.get(each.name)
@@ -186,17 +192,21 @@ class PodWorker:
 
     def _start(self, now: float) -> Iterator[Start]:
         later, self._later = self._later, ()
-        # What this sync ended itself is not seen yet: a back-off is counted from the end before.
+        lefts: list[float] = []
+        # A sync goes by what it began with: of what it ended itself, a back-off is counted from the end before.
         for name in later:
-            back_off, ended_at = self._back_off[name], self._seen_ends.get(name)
+            back_off, ended_at = self._back_off[name], self._ends_for_sync.get(name)
             if ended_at is not None:
                 if left := back_off.left(now, ended_at):
                     self.told.add(Moment(now, What.BACK_OFF, name, words=f"{left:.1f} s left"))
-                    self._sync_at = min(self._sync_at, now + retry_after(left, self._fraction()))
+                    lefts.append(left)
                     continue
                 back_off.restarted(now, ended_at)
             self._busy.add(name)
             yield Start(name)
+        if lefts:
+            # In the place of the next look without a back-off, which would come sooner.
+            self._again_at = now + retry_after(min(lefts), self._fraction())
 
     def _done(self, container: str) -> None:
         """A step of a sync is over.  The next sync must know what this one did, so a relist comes before it."""

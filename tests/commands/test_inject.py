@@ -9,6 +9,7 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -302,7 +303,7 @@ def test_several_files_are_written_all_or_none(tmp_path: Path, monkeypatch: pyte
     first, second = laid(tmp_path, name="a.yaml"), laid(tmp_path, name="b.yaml")
     make = tempfile.mkstemp
 
-    def full(prefix: str, **named: str) -> tuple[int, str]:
+    def full(prefix: str, **named: Any) -> tuple[int, str]:  # noqa: ANN401
         if "b.yaml" in prefix:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         return make(prefix=prefix, **named)

@@ -113,8 +113,8 @@ def test_the_table_of_figures_is_the_wirings() -> None:
 
 
 def test_a_sidecar_that_hangs_over_and_over_is_said_to_restart_triton() -> None:
-    """Its own liveness, the usual grace, the kubelet's longest back-off and a slow start: too long for Triton."""
-    hung = OWN_LIVENESS.seconds_to_fail + 30
+    """Its own liveness and grace, the kubelet's longest back-off and a slow start: too long for Triton."""
+    hung = OWN_LIVENESS.seconds_to_fail + (OWN_LIVENESS.grace_seconds or 0)
     (cell,) = re.findall(r"one that hangs over and over [^|]*", README)
 
     assert hung + 300 + _WORST_START > LIVENESS.seconds_to_fail

@@ -144,6 +144,19 @@ def test_a_second_restart_by_liveness_waits_from_the_end_before() -> None:
     assert at[3] - node.told.find(What.ENDED, "main")[2].at == 10.0
 
 
+@pytest.mark.parametrize("ends_in", [30.0, 29.5])
+def test_a_sync_that_waits_for_an_end_does_not_learn_of_it(ends_in: float) -> None:
+    """Also where the kubelet looks what runs in the moment of that end: a sync goes by what it began with."""
+    main = ContainerSpec("main", liveness_probe=probe("/live"))
+    node = VirtualNode(
+        pod(main), answers=lambda _path, _now: FAIL, runs=lambda _name, _times: Run(ends_in=ends_in)
+    )
+    node.run(100)
+    ends = [each.at for each in node.told.find(What.ENDED, "main")]
+    assert starts(node, "main")[1:4] == ends[:3]
+    assert node.told.find(What.BACK_OFF, "main") == []
+
+
 def test_nothing_else_is_done_for_the_pod_while_a_container_is_ended() -> None:
     """A sidecar that takes its grace of 30 s delays every restart in the pod by as much."""
     main = ContainerSpec("main")

@@ -190,6 +190,52 @@ def test_no_order_of_crashes_restarts_triton_while_the_sidecar_answers_in_each_o
     assert ends_of_triton(node) == []
 
 
+@pytest.mark.parametrize("lives", [15.0, 212.0])
+def test_a_sidecar_that_crashes_for_ever_restarts_nobody_though_the_kubelet_looks_as_late_as_it_may(
+    lives: float,
+) -> None:
+    """It begins to sleep a minute before the end of the back-off, and sleeps for half as long again."""
+    nodes: list[VirtualNode] = []
+
+    def fraction() -> float:
+        found = [told for each in nodes for told in each.told.find(What.BACK_OFF, CONTAINER, since=each.now)]
+        left = float(found[0].words.split()[0]) if found else 0.0
+        if left < 61:
+            return 1.0
+        # So many looks, each a minute or up to half as much more after the one before, and a minute is left.
+        looks = max(1, (left - 60) // 60)
+        return min(max((left - 60) / looks / 30 - 2, 0.0), 1.0)
+
+    node = played(*ALL, sidecar=lambda _times: Run(starts_in=WORST_START, lives=lives), fraction=fraction)
+    nodes.append(node)
+    told = node.run(4 * 3600)
+    ends = [each.at for each in told.find(What.ENDED, CONTAINER)]
+    starts = [each.at for each in told.find(What.STARTED, CONTAINER)]
+    downs = [after - before for before, after in zip(ends, starts[1:], strict=False)]
+    assert max(downs) >= 329 + WORST_START
+    assert ends_of_triton(node) == []
+
+
+@pytest.mark.parametrize(("answers_for", "restarted"), [(60.0, True), (200.0, False)])
+def test_a_sidecar_that_hangs_over_and_over_soon_after_each_start_restarts_triton(
+    *, answers_for: float, restarted: bool
+) -> None:
+    """What takes its own liveness and the grace comes on top of the longest back-off, and is more than is waited for.
+
+    Who answers for 200 s has outlived every back-off when it is ended.
+    """
+
+    def says(_path: str, now: float) -> Answer:
+        life = node.worker.life(CONTAINER)
+        return PASS if life is not None and now - life.started_at <= answers_for else HANGS
+
+    node = played(*ALL, says=says, sidecar=lambda _times: Run(starts_in=WORST_START, ends_in=1e9))
+    node.run(4 * 3600)
+    ends = ends_of_triton(node)
+    assert bool(ends) is restarted
+    assert all(after - before >= 600 for before, after in itertools.pairwise(ends))
+
+
 def test_a_sidecar_that_never_answers_restarts_triton_as_often_as_the_threshold_says() -> None:
     """Set up wrongly, it exits at once: nobody answers /livez, which is a failure to the kubelet.
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.server
 import socket
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -23,9 +24,17 @@ from testbed.pods.pod import LimitedPod
 from testbed.pods.podman import Podman
 from testbed.tools import until
 
+DRIBBLING = "/dribbling"
+"""A path whose answer takes 0.3 s, letter by letter."""
+
 
 class _Answers(http.server.BaseHTTPRequestHandler):
     def do_GET(self) -> None:
+        if self.path == DRIBBLING:
+            for letter in b"HTTP/1.0 200 \r\n\r\n":
+                time.sleep(0.02)
+                self.wfile.write(bytes((letter,)))
+            return
         self.send_response(int(self.path[1:]))
         self.end_headers()
         self.wfile.write(b"words\n")
@@ -62,6 +71,12 @@ def test_nobody_there_and_nobody_who_answers_are_failures() -> None:
         port = silent.getsockname()[1]
         assert ask(port, "/livez", 0.05) == (Result.FAILURE, "timed out")
     assert ask(port, "/livez", 5.0)[0] is Result.FAILURE
+
+
+def test_an_answer_that_dribbles_is_late_as_a_whole(port: int) -> None:
+    """The time is that of the whole answer, as in Go's client, and not that of each of its pieces."""
+    assert ask(port, DRIBBLING, 0.1) == (Result.FAILURE, "timed out")
+    assert ask(port, DRIBBLING, 5.0)[0] is Result.SUCCESS
 
 
 MANIFEST = """

@@ -191,7 +191,9 @@ def _stage(file: _File, after: bytes, left: contextlib.ExitStack) -> str:
     try:
         with open(target, "rb") as now:  # noqa: PTH123
             if now.read() != file.before:
-                raise _BadInputError(f"{file.title}: was changed by somebody else meanwhile: nothing was written")
+                raise _BadInputError(
+                    f"{file.title}: was changed by somebody else meanwhile: nothing was written"
+                )
         found = os.stat(target)  # noqa: PTH116
         descriptor, temporary = tempfile.mkstemp(prefix=f".{name}.", dir=folder)
         left.callback(_clear, temporary)

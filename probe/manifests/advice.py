@@ -31,7 +31,7 @@ def advice(draft: Draft, work: Workload, triton: Found, wishes: Wishes, listenin
         *_probes(triton, wishes),
         *_users(pod, work, triton),
         *_host(pod, work, triton),
-        *_ports(pod, work, triton, wishes, listening),
+        *_ports(triton, listening),
     ]
 
 
@@ -141,9 +141,7 @@ def _host(pod: dict[str, Any], work: Workload, triton: Found) -> Iterator[Advice
     del triton
 
 
-def _ports(
-    pod: dict[str, Any], work: Workload, triton: Found, wishes: Wishes, listening: Ports
-) -> Iterator[Advice]:
+def _ports(triton: Found, listening: Ports) -> Iterator[Advice]:
     for each in listening.unknown:
         yield Advice(
             triton.path,
@@ -164,11 +162,3 @@ def _ports(
             triton.path,
             "Triton runs with --allow-metrics=false: ModelStalled and placement have less evidence. Allow it",
         )
-    if wishes.port in (listening.grpc, listening.http, listening.metrics):
-        yield Advice(triton.path, f"Triton listens on port {wishes.port} itself: choose another with --port")
-    for index, other in enumerate(listed(pod.get("containers"))):
-        if any(port.get("containerPort") == wishes.port for port in listed(other.get("ports"))):
-            yield Advice(
-                (*work.pod, "containers", index, "ports"),
-                f"port {wishes.port} is taken by the container {other.get('name')}: choose another with --port",
-            )

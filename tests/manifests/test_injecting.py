@@ -272,12 +272,22 @@ def test_options_go_before_what_is_chosen() -> None:
         ("      hostNetwork: true\n", "13: hostNetwork: the probe's port is the node's"),
         ("      shareProcessNamespace: false\n", "13: shareProcessNamespace is false"),
         ("        args: [--allow-grpc=false]\n", "--allow-grpc=false"),
+        ("        args: [--grpc-use-ssl=1]\n", "gRPC is guarded (--grpc-use-ssl)"),
+        ("        args: ['--grpc-restricted-protocol=health:k=v']\n", "guarded (--grpc-restricted-protocol)"),
         ("        args: [--allow-http=false]\n", "--allow-http=false"),
         ("        args: [--allow-metrics=false]\n", "--allow-metrics=false"),
         ("        args: [--grpc-port=$(P)]\n", "--grpc-port=$(P) can not be told"),
         (
             "        livenessProbe: {httpGet: {path: /}, initialDelaySeconds: 5}\n",
             "longer than 35 s is killed",
+        ),
+        (
+            "        lifecycle: {preStop: {exec: {command: [sh, -c, 'kill -s INT 1; sleep 9']}}}\n",
+            "9: a command of the container triton goes to process 1",
+        ),
+        (
+            "      - {name: b, image: b, livenessProbe: {exec: {command: [cat, /proc/1/status]}}}\n",
+            "13: a command of the container b goes to process 1",
         ),
         (
             "      - {name: b, image: b, securityContext: {runAsUser: 7}}\n",
@@ -313,6 +323,19 @@ def test_a_sound_manifest_is_not_warned_of() -> None:
     """Nothing is said that nobody needs to do anything about."""
     assert advised(DEPLOYMENT) == ""
     assert advised(DEPLOYMENT, Wishes(gates=EVERY_GATE, kubernetes=(1, 33))) == ""
+
+
+def test_tls_that_is_off_is_not_warned_of() -> None:
+    """However it is said."""
+    assert advised(DEPLOYMENT + "        args: [--grpc-use-ssl=false, --grpc-use-ssl, '0']\n") == ""
+
+
+@pytest.mark.parametrize("line", ["kill -TERM 10", "kill 1.5", "pkill -1 tritonserver", "cat /proc/11/stat"])
+def test_other_signals_are_not_warned_of(line: str) -> None:
+    """Of another process, by number or by name."""
+    hook = f"        lifecycle: {{preStop: {{exec: {{command: [sh, -c, '{line}']}}}}}}\n"
+
+    assert advised(DEPLOYMENT + hook) == ""
 
 
 def test_missing_resources_are_told() -> None:

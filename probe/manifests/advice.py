@@ -10,10 +10,16 @@ import msgspec
 
 from probe.facts.wiring import SHM_PATH
 from probe.manifests.drafts import Draft, Path
-from probe.manifests.pods import arguments, listed, mapping, resources, shm_mount
+from probe.manifests.pods import arguments, listed, mapping, resources, shm_mount, words
 from probe.manifests.triton import Found, Ports, in_predictor
 from probe.manifests.wishes import GateProbe, Wishes
 from probe.manifests.workloads import Platform, Workload
+
+_FIRST_PROCESS = re.compile(r"\bkill(?:\s+-s\s+\w+|\s+-\w+)*\s+1(?![\w.])|/proc/1/")
+_GUARDED = re.compile(
+    r"--grpc-(?:use-ssl(?:-mutual)?(?![=\s]+[\"']?(?:false|0|no|off)\b)|restricted-protocol)\b", re.IGNORECASE
+)
+_HOOKS = ("postStart", "preStop")
 
 
 class Advice(msgspec.Struct, frozen=True):
@@ -32,9 +38,24 @@ def advice(draft: Draft, work: Workload, triton: Found, wishes: Wishes, listenin
         *_probes(triton, wishes),
         *_users(pod, work, triton),
         *_host(pod, work),
-        *_ports(pod, work, triton, wishes, listening),
-        *_access(triton),
+        *_ports(triton, listening),
     ]
+
+
+def first_process(pod: dict[str, Any], work: Workload) -> Iterator[Advice]:
+    """Commands that take process 1 for their container's own, which ends with a shared process namespace."""
+    for index, each in enumerate(listed(pod.get("containers"))):
+        hooks = mapping(each.get("lifecycle"))
+        asked = [mapping(hooks.get(name)) for name in _HOOKS]
+        asked += [mapping(each.get(gate.key)) for gate in GateProbe]
+        commands = [arguments(each), *(words(mapping(one.get("exec")).get("command")) for one in asked)]
+        if any(_FIRST_PROCESS.search(" ".join(one)) for one in commands):
+            yield Advice(
+                (*work.pod, "containers", index),
+                f"a command of the container {each.get('name')} goes to process 1, which with shareProcessNamespace "
+                "is the pod's pause: nothing happens, or, as root, the whole pod ends. Name the process, as pkill "
+                "tritonserver does",
+            )
 
 
 def _amounts(triton: Found, work: Workload) -> Iterator[Advice]:
@@ -142,14 +163,19 @@ def _host(pod: dict[str, Any], work: Workload) -> Iterator[Advice]:
         )
 
 
-def _ports(
-    pod: dict[str, Any], work: Workload, triton: Found, wishes: Wishes, listening: Ports
-) -> Iterator[Advice]:
+def _ports(triton: Found, listening: Ports) -> Iterator[Advice]:
     for each in listening.unknown:
         yield Advice(
             triton.path,
             f"{each} can not be told from the manifest: give the sidecar the port as an environment variable, "
             "TRITON_PROBE_TRITON__GRPC, …__HTTP or …__METRICS; inject keeps variables that you add",
+        )
+    if guarded := _GUARDED.search(" ".join(arguments(triton.said))):
+        yield Advice(
+            triton.path,
+            f"Triton's gRPC is guarded ({guarded[0]}): without its certificates (triton.tls) or headers "
+            "(triton.headers) the probe gets no answer, and no gate that asks it opens. Give the sidecar a "
+            "configuration with them; inject keeps the variables and mounts that you add",
         )
     if listening.grpc is None:
         yield Advice(
@@ -164,28 +190,4 @@ def _ports(
         yield Advice(
             triton.path,
             "Triton runs with --allow-metrics=false: ModelStalled and placement have less evidence. Allow it",
-        )
-    if wishes.port in (listening.grpc, listening.http, listening.metrics):
-        yield Advice(triton.path, f"Triton listens on port {wishes.port} itself: choose another with --port")
-    for index, other in enumerate(listed(pod.get("containers"))):
-        if any(port.get("containerPort") == wishes.port for port in listed(other.get("ports"))):
-            yield Advice(
-                (*work.pod, "containers", index, "ports"),
-                f"port {wishes.port} is taken by the container {other.get('name')}: choose another with --port",
-            )
-
-
-def _access(triton: Found) -> Iterator[Advice]:
-    line = " ".join(arguments(triton.said))
-    if re.search(r"--grpc-use-ssl(?:-mutual)?(?:[= ](?:true|1)|\s|$)", line):
-        yield Advice(
-            triton.path,
-            "Triton's gRPC port speaks TLS: give the sidecar TRITON_PROBE_TRITON__TLS__ENABLED and …__TLS__CA, and a "
-            "mount of the certificate; inject keeps what you add",
-        )
-    if "-restricted-" in line:
-        yield Advice(
-            triton.path,
-            "Triton asks for a header (--grpc-restricted-protocol): give the sidecar TRITON_PROBE_TRITON__HEADERS; "
-            "inject keeps variables that you add",
         )

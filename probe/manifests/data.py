@@ -5,6 +5,7 @@ For judgement alone.  What is edited is the text, and an edit goes by the nodes.
 
 from __future__ import annotations
 
+import bisect
 import re
 from typing import Any
 
@@ -58,6 +59,8 @@ class _Reader:
         for each in walk(root):
             if not isinstance(each, Alias) and each.anchor is not None:
                 self._anchors.setdefault(each.anchor, []).append(each)
+        for named in self._anchors.values():
+            named.sort(key=lambda each: each.start)
 
     def read(self, node: Node, depth: int) -> Any:  # noqa: ANN401  (any YAML)
         self._left -= 1
@@ -98,13 +101,14 @@ class _Reader:
 
     def _target(self, alias: Alias) -> Node:
         """The last node of that anchor before the alias."""
-        before = [each for each in self._anchors.get(alias.name, ()) if each.start < alias.start]
-        if not before:
+        named = self._anchors.get(alias.name, [])
+        index = bisect.bisect_left(named, alias.start, key=lambda each: each.start)
+        if not index:
             raise ManifestError(
                 line_of(self._text, alias.start),
                 f"found the alias *{alias.name}, expected its anchor before it",
             )
-        return max(before, key=lambda each: each.start)
+        return named[index - 1]
 
 
 def aliased(root: Node) -> set[str]:

@@ -119,10 +119,20 @@ class Draft:
         return was
 
     def restore_pair(self, path: Path, was: str) -> None:
-        """The pair's text as it was before."""
+        """The pair's text as it was before, moved where the manifest was indented anew since."""
         into, index = self._pair(path)
         start, end = editing.pair_slice(self.text, into, index)
-        self._take(self.text[:start] + was + self.text[end:])
+        others = shape(self.root, into.pairs[index][1])
+        for written in (was, editing.moved(was, self.text, start, self.style)):
+            text = self.text[:start] + written + self.text[end:]
+            if _differs_only_at(path, text, others):
+                self._take(text)
+                return
+        raise ManifestError(
+            self.line(path),
+            f"{dotted(path)} can not be put back as it was, for the manifest was written anew since: put back what "
+            "the annotation says",
+        )
 
     def drop(self, path: Path) -> None:
         """The pair or item at the path goes; nothing happens where there is none."""
@@ -209,6 +219,18 @@ def shape(node: Node, without: Node | None = None) -> _Shape:
                 if value is not without
             )
             return ("{", node.tag, node.anchor, *pairs)
+
+
+def _differs_only_at(path: Path, text: str, others: _Shape) -> bool:
+    """Whether the text is the object of that shape but for the value at the path."""
+    try:
+        root = parse(text)
+    except ManifestError:
+        return False
+    found: Node | None = root
+    for step in path:
+        found = None if found is None else _below(found, step)
+    return root is not None and found is not None and shape(root, found) == others
 
 
 def dotted(path: Path) -> str:

@@ -94,6 +94,14 @@ def rewrite_pair(text: str, of: Mapping, index: int, value: Any, style: Style) -
     return text[: key.end] + written[written.index(":") :] + text[end:]
 
 
+def moved(pair: str, text: str, position: int, style: Style) -> str:
+    """A block's pair as it was cut out elsewhere, its further lines indented for this position."""
+    first, *rest = pair.split("\n")
+    column = min((len(each) - len(each.lstrip(" ")) for each in rest if each.strip()), default=0)
+    blanks = " " * (_column(text, position) + style.step)
+    return "\n".join([first, *(f"{blanks}{each[column:]}" if each.strip() else each for each in rest)])
+
+
 def delete_pair(text: str, of: Mapping, index: int) -> str:
     """The text without this pair.  Raises ManifestError where a block would be left broken."""
     if of.flow:

@@ -12,10 +12,11 @@ from probe.manifests.advice import Advice
 from probe.manifests.drafts import Draft
 from probe.manifests.errors import ManifestError
 from probe.manifests.placing import Placing
+from probe.manifests.pods import mapping
 from probe.manifests.records import NVML, record_of
 from probe.manifests.removing import remove, sidecar_place
 from probe.manifests.sidecar import without_nvml
-from probe.manifests.triton import Found, asked_runtime, containers, tritons
+from probe.manifests.triton import Found, asked_runtime, containers, holder_of, tritons
 from probe.manifests.wishes import Wishes
 from probe.manifests.workloads import Workload
 
@@ -28,7 +29,7 @@ class Fate(enum.Enum):
     LEFT = "left"
     """Nothing of it runs Triton."""
     UNCLEAR = "unclear"
-    """It could not be told which container runs Triton, or the sidecar is there by another's hand."""
+    """It could not be told which container runs Triton, or the sidecar or its port is there by another's hand."""
 
 
 class Outcome(msgspec.Struct, frozen=True):
@@ -61,6 +62,9 @@ def inject(text: str, work: Workload, wishes: Wishes, runtimes: frozenset[str] =
     found = tritons(said, work, wishes.container, runtimes)
     if len(found) != 1:
         return _unclear(text, said, work, wishes, found)
+    if holder := holder_of(wishes.port, mapping(draft.read(work.pod)), found[0]):
+        told = f"port {wishes.port} is that of the container {holder}: choose another with --port"
+        return Outcome(text, Fate.UNCLEAR, (told,))
     placing = Placing(draft, work, wishes, found[0])
     if asked_runtime(found[0], work) in runtimes:
         placing.share()

@@ -7,7 +7,7 @@ from typing import Any
 from probe.facts import wiring
 from probe.facts.wiring import Amounts, Resources
 from probe.manifests import sidecar
-from probe.manifests.advice import Advice, advice
+from probe.manifests.advice import Advice, advice, first_process
 from probe.manifests.drafts import Draft, Path
 from probe.manifests.pods import guaranteed, listed, mapping, resources, shm_mount, variables
 from probe.manifests.records import NVML, SHM, Scribe
@@ -71,6 +71,7 @@ class Placing:
         elif said is None:
             self.scribe.field(path, True)
             self.told.append("added shareProcessNamespace: true")
+            self.advice += first_process(self._pod, self._work)
 
     def _sidecar(self, before: dict[str, Any] | None) -> None:
         who = self._identity()

@@ -2,9 +2,19 @@
 
 from __future__ import annotations
 
+import decimal
+import re
 from typing import Any
 
 from probe.facts.wiring import SHM_PATH
+
+_AMOUNT = re.compile(r"\+?([0-9]{1,20}(?:\.[0-9]{0,20})?)(m?|k|[KMGTPE]i|[MGTPE])")
+_TIMES = {
+    "m": decimal.Decimal("0.001"),
+    "": decimal.Decimal(1),
+    **{letter: decimal.Decimal(1000**power) for power, letter in enumerate("kMGTPE", 1)},
+    **{f"{letter}i": decimal.Decimal(1024**power) for power, letter in enumerate("KMGTPE", 1)},
+}
 
 
 def mapping(value: Any) -> dict[str, Any]:  # noqa: ANN401  (any YAML)
@@ -63,6 +73,12 @@ def guaranteed(pod: dict[str, Any]) -> bool:
 def _held(container: dict[str, Any]) -> bool:
     requests, limits = (resources(container, which) for which in ("requests", "limits"))
     return all(
-        limits.get(name) is not None and str(requests.get(name, limits[name])) == str(limits[name])
+        limits.get(name) is not None and amount(requests.get(name, limits[name])) == amount(limits[name])
         for name in ("cpu", "memory")
     )
+
+
+def amount(said: object) -> decimal.Decimal | str:
+    """A quantity as a number, for ``4`` is ``4000m``; as its text where it is none."""
+    match = _AMOUNT.fullmatch(str(said))
+    return str(said) if match is None else decimal.Decimal(match[1]) * _TIMES[match[2]]

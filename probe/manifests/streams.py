@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import Any, TypeAlias
 
@@ -17,7 +18,7 @@ from probe.manifests.triton import tritons
 from probe.manifests.workloads import Platform, Workload, is_list, title_of, workload
 
 _MARK = "\ufeff"
-_LIST = "List"
+_INDENTED = re.compile(r"[ -]*")
 
 Edit: TypeAlias = Callable[[str, Workload], Outcome]
 
@@ -119,7 +120,7 @@ class Stream:
             raise each
         work = workload(data(node, node, text), knative=self._knative)
         if work is not None:
-            column = 0 if start == 0 else start - (text.rfind("\n", 0, start) + 1)
+            column = _column(text, start)
             place = (document.start + start, document.start + end)
             self._slots.append(_Slot(*place, column, document.number, line, work))
 
@@ -148,6 +149,13 @@ def _head(node: Node) -> dict[str, Any]:
             elif isinstance(key, Scalar) and key.value == "metadata":
                 found[key.value] = _head(value)
     return found
+
+
+def _column(text: str, start: int) -> int:
+    """How far an object is indented; behind a brace or a word, as its line is, which may be a megabyte long."""
+    line = text.rfind("\n", 0, start) + 1
+    indented = _INDENTED.match(text, line, start)
+    return 0 if start == 0 or indented is None else indented.end() - line
 
 
 def _item_end(text: str, items: Sequence, index: int) -> int:

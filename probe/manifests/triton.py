@@ -151,6 +151,17 @@ def _port(options: dict[str, str], which: str, default: int, unknown: list[str])
     return default
 
 
+def holder_of(port: int, pod: dict[str, Any], triton: Found) -> str:
+    """The container that listens on this port of the pod, by what the manifest says; empty where none does."""
+    listening = ports(triton.said)
+    if port in (listening.grpc, listening.http, listening.metrics):
+        return triton.name or "(no name)"
+    for each in (triton.said, *listed(pod.get("initContainers")), *listed(pod.get("containers"))):
+        if any(written.get("containerPort") == port for written in listed(each.get("ports"))):
+            return _name(each) or "(no name)"
+    return ""
+
+
 def asked_runtime(container: Found, work: Workload) -> str | None:
     """The serving runtime that an InferenceService asks for, empty where KServe chooses; None for a container."""
     if not in_predictor(container, work):

@@ -15,6 +15,8 @@ from probe.facts.wiring import SECURITY, USER, Capabilities, SecurityContext
 from probe.manifests.pods import mapping, words
 
 _EVERY = "ALL"
+_ADMIN = "CAP_SYS_ADMIN"
+"""Kubernetes refuses a container with this and ``allowPrivilegeEscalation: false`` (``ValidateSecurityContext``)."""
 
 
 class User(msgspec.Struct, frozen=True):
@@ -77,7 +79,7 @@ def _root(own: dict[str, Any], group: int, why: str) -> Identity:
         run_as_user=0,
         run_as_group=group,
         run_as_non_root=False,
-        allow_privilege_escalation=False,
+        allow_privilege_escalation=None if _ADMIN in kept.add else False,
         read_only_root_filesystem=True,
         capabilities=kept if kept != Capabilities() else None,
         seccomp_profile=SECURITY.seccomp_profile,

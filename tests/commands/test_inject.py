@@ -9,7 +9,6 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
-from typing import Any
 
 import pytest
 import yaml
@@ -303,10 +302,10 @@ def test_several_files_are_written_all_or_none(tmp_path: Path, monkeypatch: pyte
     first, second = laid(tmp_path, name="a.yaml"), laid(tmp_path, name="b.yaml")
     make = tempfile.mkstemp
 
-    def full(prefix: str, **named: Any) -> tuple[int, str]:  # noqa: ANN401
+    def full(*, prefix: str, dir: str) -> tuple[int, str]:  # noqa: A002 - as mkstemp names it
         if "b.yaml" in prefix:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        return make(prefix=prefix, **named)
+        return make(prefix=prefix, dir=dir)
 
     monkeypatch.setattr(tempfile, "mkstemp", full)
     result = run("-f", first, "-f", second, "-i")

@@ -241,6 +241,8 @@ def test_a_guaranteed_pod_stays_guaranteed() -> None:
 
     assert sidecar["resources"]["requests"] == sidecar["resources"]["limits"]
     assert "cpu" in sidecar["resources"]["limits"]
+    spelled = guaranteed.replace("{limits", "{requests: {cpu: 4000m, memory: 8192Mi}, limits")
+    assert "cpu" in deployed(text=spelled)["containers"][1]["resources"]["limits"]
     burstable = guaranteed.replace("{limits", "{requests: {cpu: 2}, limits")
     assert "cpu" not in deployed(text=burstable)["containers"][1]["resources"]["limits"]
 
@@ -287,17 +289,23 @@ def test_options_go_before_what_is_chosen() -> None:
         ("      hostPID: true\n", "13: hostPID: the probe sees every process"),
         ("      hostNetwork: true\n", "13: hostNetwork: the probe's port is the node's"),
         ("      shareProcessNamespace: false\n", "13: shareProcessNamespace is false"),
-        ("        ports: [{containerPort: 8003}]\n", "13: port 8003 is taken by the container triton"),
-        ("        args: [--http-port=8003]\n", "9: Triton listens on port 8003 itself"),
         ("        args: [--allow-grpc=false]\n", "--allow-grpc=false"),
+        ("        args: [--grpc-use-ssl=1]\n", "gRPC is guarded (--grpc-use-ssl)"),
+        ("        args: ['--grpc-restricted-protocol=health:k=v']\n", "guarded (--grpc-restricted-protocol)"),
         ("        args: [--allow-http=false]\n", "--allow-http=false"),
         ("        args: [--allow-metrics=false]\n", "--allow-metrics=false"),
-        ("        args: [--grpc-use-ssl=true]\n", "gRPC port speaks TLS"),
-        ("        args: ['--grpc-restricted-protocol=health:k=v']\n", "asks for a header"),
         ("        args: [--grpc-port=$(P)]\n", "--grpc-port=$(P) can not be told"),
         (
             "        livenessProbe: {httpGet: {path: /}, initialDelaySeconds: 5}\n",
             "longer than 35 s is killed",
+        ),
+        (
+            "        lifecycle: {preStop: {exec: {command: [sh, -c, 'kill -s INT 1; sleep 9']}}}\n",
+            "9: a command of the container triton goes to process 1",
+        ),
+        (
+            "      - {name: b, image: b, livenessProbe: {exec: {command: [cat, /proc/1/status]}}}\n",
+            "13: a command of the container b goes to process 1",
         ),
         (
             "      - {name: b, image: b, securityContext: {runAsUser: 7}}\n",
@@ -308,6 +316,25 @@ def test_options_go_before_what_is_chosen() -> None:
 def test_what_is_wrong_around_triton_is_told_with_its_line(added: str, says: str) -> None:
     """Each with what cures it."""
     assert says in advised(DEPLOYMENT + added)
+
+
+@pytest.mark.parametrize(
+    ("added", "whose"),
+    [
+        ("        ports: [{containerPort: 8003}]\n", "triton"),
+        ("        args: [--http-port=8003]\n", "triton"),
+        ("        args: [--allow-metrics=true, --metrics-port=8003]\n", "triton"),
+        ("      - {name: b, image: b, ports: [{containerPort: 8003}]}\n", "b"),
+        ("      initContainers: [{name: i, restartPolicy: Always, ports: [{containerPort: 8003}]}]\n", "i"),
+    ],
+)
+def test_a_port_that_is_taken_is_not_taken_away(added: str, whose: str) -> None:
+    """Who starts first would have it, and a native sidecar starts before Triton: nothing is written."""
+    after, (report,) = injected(DEPLOYMENT + added)
+
+    assert (after, report.fate) == (DEPLOYMENT + added, Fate.UNCLEAR)
+    assert report.told == (f"port 8003 is that of the container {whose}: choose another with --port",)
+    assert injected(DEPLOYMENT + added, Wishes(port=9003))[1][0].fate is Fate.INJECTED
 
 
 def test_a_sound_manifest_is_not_warned_of() -> None:
@@ -327,6 +354,19 @@ def test_a_gpu_without_nvml_is_told() -> None:
     assert advised(text, Wishes(nvml=Nvml.ENV)) == ""
     assert after == by_hand
     assert reports[0].advice == ()
+
+
+def test_tls_that_is_off_is_not_warned_of() -> None:
+    """However it is said."""
+    assert advised(DEPLOYMENT + "        args: [--grpc-use-ssl=false, --grpc-use-ssl, '0']\n") == ""
+
+
+@pytest.mark.parametrize("line", ["kill -TERM 10", "kill 1.5", "pkill -1 tritonserver", "cat /proc/11/stat"])
+def test_other_signals_are_not_warned_of(line: str) -> None:
+    """Of another process, by number or by name."""
+    hook = f"        lifecycle: {{preStop: {{exec: {{command: [sh, -c, '{line}']}}}}}}\n"
+
+    assert advised(DEPLOYMENT + hook) == ""
 
 
 def test_missing_resources_are_told() -> None:
@@ -601,3 +641,60 @@ def test_a_container_that_was_renamed_since_is_an_error() -> None:
 
     with pytest.raises(ManifestError, match="found no container triton, which the annotation"):
         Stream(renamed).edited(take_out)
+
+
+PROBED = """\
+apiVersion: v1
+kind: Pod
+metadata:
+    name: triton
+spec:
+    containers:
+    -   name: triton
+        image: tritonserver
+        livenessProbe:
+            # why
+            httpGet:
+                path: /v2
+                port: 8000
+
+            periodSeconds: 7
+        tty: true
+"""
+
+
+@pytest.mark.parametrize("indent", [2, 4, 8])
+def test_a_probe_comes_back_into_a_manifest_that_was_indented_anew(indent: int) -> None:
+    """As ``kubectl get`` and formatters do: with the lines as they were, moved to where they belong."""
+    after = injected(PROBED, Wishes(gates=EVERY_GATE, existing=Existing.REPLACE))[0]
+    anew = yaml.safe_dump(yaml.safe_load(after), indent=indent)
+    back = Stream(anew).edited(take_out)[0]
+
+    assert yaml.safe_load(back) == yaml.safe_load(PROBED)
+    assert "# why\n" in back
+
+
+def test_a_probe_that_can_not_come_back_is_an_error() -> None:
+    """A block's lines in a manifest that is JSON by now: nothing is lost, and nothing is guessed."""
+    after = injected(PROBED, Wishes(gates=EVERY_GATE, existing=Existing.REPLACE))[0]
+
+    with pytest.raises(ManifestError, match=r"livenessProbe can not be put back .* written anew since"):
+        Stream(json.dumps(yaml.safe_load(after), indent=1)).edited(take_out)
+
+
+def test_a_list_on_one_line_is_read_item_by_item() -> None:
+    """As ``jq -c`` prints it: an item costs what it is long, not what stands before it."""
+    pod = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "p"}}
+    pod["spec"] = {"containers": [{"name": "t", "image": "tritonserver"}]}
+    text = json.dumps({"kind": "List", "apiVersion": "v1", "blank": "b" * 100_000, "items": [pod, pod]})
+    seen: list[str] = []
+
+    def edit(part: str, work: Workload) -> Outcome:
+        seen.append(part)
+        return inject(part, work, Wishes())
+
+    after = Stream(text).edited(edit)[0]
+
+    assert seen == [json.dumps(pod)] * 2
+    assert [len(each["spec"]["containers"]) for each in json.loads(after)["items"]] == [2, 2]
+    assert Stream(after).edited(take_out)[0] == text

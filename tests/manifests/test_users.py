@@ -54,6 +54,14 @@ def test_beside_root_it_is_root_with_the_same_capabilities() -> None:
     }
 
 
+def test_what_kubernetes_refuses_together_is_not_written() -> None:
+    """It takes CAP_SYS_ADMIN, spelled so, for privilege, which may not be forbidden to grow beside it."""
+    said = made({}, {"capabilities": {"add": ["CAP_SYS_ADMIN"]}})
+
+    assert said["capabilities"] == {"add": ["CAP_SYS_ADMIN"]}
+    assert "allowPrivilegeEscalation" not in said
+
+
 def test_a_privileged_triton_does_not_make_the_probe_privileged() -> None:
     """It sees less then, and the cure is to take the privilege from Triton."""
     found = identity({}, {"securityContext": {"privileged": True}}, None)

@@ -11,6 +11,8 @@ ARG BASE=python:3.13-slim
 
 FROM ${BASE} AS build
 WORKDIR /build
+# Where wheels come from, if not from pip's own index; the hashes hold there too.
+ARG PIP_INDEX_URL
 # Debian's own python3 comes with pip, with venv (which brings a pip), or with both.
 RUN python3 -m pip --version || python3 -m venv /pip
 ENV PATH=/pip/bin:$PATH \

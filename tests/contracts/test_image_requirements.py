@@ -154,3 +154,5 @@ def test_no_address_is_written_down() -> None:
     """Whoever builds takes wheels from wherever they take them; the hashes say that they are these."""
     for file in (tool.RUN, tool.BUILD, ROOT / "Dockerfile"):
         assert "://" not in file.read_text()
+    first_pip, ask = (ROOT / "Dockerfile").read_text().split("-m pip", 1)[0], "\nARG PIP_INDEX_URL\n"
+    assert ask in first_pip  # unknown to the build, docker would ignore it

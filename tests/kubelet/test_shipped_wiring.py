@@ -149,6 +149,24 @@ def stopped(*, native: bool, grace: int, own_grace: int | None = OWN_LIVENESS.gr
     return node
 
 
+def test_a_sidecar_that_hangs_after_each_start_has_triton_restarted_in_the_longest_back_off() -> None:
+    """What ``k8s/README.md`` says: its own liveness and the grace come on top of what a crash would wait for."""
+    begun = [0.0]
+
+    def says(_path: str, now: float) -> Answer:
+        return HANGS if now >= begun[0] + WORST_START + 15 else PASS
+
+    def sidecar(_times: int) -> Run:
+        begun[0] = node.now
+        return Run(starts_in=WORST_START, ends_in=1e9)
+
+    node = played(*ALL, says=says, sidecar=sidecar)
+    node.run(4 * 3600)
+    ended = ends_of_triton(node)
+    assert ended
+    assert ended[0] > 1000  # not before the back-off has grown
+
+
 @pytest.mark.parametrize("fraction", [0.0, 0.5, 1.0])
 @pytest.mark.parametrize("lives", [15.0, 212.0])
 @pytest.mark.parametrize("native", [True, False], ids=["native", "plain"])

@@ -58,11 +58,16 @@ def daemon(pod: Pod, tmp_path: Path) -> Iterator[StartDaemon]:
 
 @pytest.fixture
 def play(podman: Podman, triton_installation: TritonInstallation) -> Iterator[Play]:
-    """Run a pod by the kubelet's rules, with this model repository; it ends with the test."""
+    """Run a pod by the kubelet's rules, with this model repository; it ends with the test.
+
+    The probe runs from this checkout, or from the ``image`` of this name.
+    """
     with contextlib.ExitStack() as opened:
 
-        def start(spec: PodSpec, repository: Repository, settings: str = BRISK) -> PlayedPod:
-            pod = played(spec, repository, podman, triton_installation, settings=settings)
+        def start(
+            spec: PodSpec, repository: Repository, settings: str = BRISK, *, image: str = ""
+        ) -> PlayedPod:
+            pod = played(spec, repository, podman, triton_installation, settings=settings, image=image)
             return opened.enter_context(pod)
 
         yield start

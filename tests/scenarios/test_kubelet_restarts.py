@@ -73,6 +73,24 @@ def test_a_killed_stub_is_cured_by_a_restart_until_the_budget_is_spent(
     assert "[-]RestartBudgetSpent server" in pod.probe.ask("/readyz").body
 
 
+def test_the_image_runs_as_the_manifest_says_and_the_kubelet_obeys_it(
+    play: Play, repository: Repository, image: str
+) -> None:
+    """With its own entry point, the manifest's arguments and a read-only root, as a native sidecar before Triton."""
+    repository.add_echo(instances=2, kind="KIND_CPU")
+    spec = timed(brisk(wired(*ALL, native=True)), TRITON, Gate.LIVENESS, failure_threshold=FAILURES)
+    pod = play(spec, repository, BUDGET, image=image)
+    kubelet = pod.kubelet
+    kubelet.wait(What.IN_SERVICE)
+    dead_at = kill_a_stub(pod)
+    kubelet.wait(What.OUT_OF_SERVICE, since=dead_at)
+    ending = kubelet.wait(What.ENDING, TRITON, since=dead_at)
+    assert ending.at - dead_at >= GRACE_SECONDS
+    kubelet.wait(What.IN_SERVICE, since=ending.at)
+    assert kubelet.starts(TRITON) == 2
+    assert kubelet.starts(CONTAINER) == 1
+
+
 def test_a_model_that_fell_back_to_the_cpu_is_out_of_service_and_never_restarted(
     play: Play, repository: Repository
 ) -> None:

@@ -114,9 +114,23 @@ class Kubelet:
                     self._news.notify_all()
                 self._take(self._worker.due - time.monotonic())
         except BaseException as error:  # noqa: BLE001  (whoever waits is told)
-            with self._news:
-                self._error = error
-                self._news.notify_all()
+            self._fail(error)
+
+    def _fail(self, error: BaseException) -> None:
+        with self._news:
+            self._error = error
+            self._news.notify_all()
+
+    def _lend(self, work: Callable[..., None], *told: object) -> None:
+        """Have a hand do this."""
+
+        def done() -> None:
+            try:
+                work(*told)
+            except BaseException as error:  # noqa: BLE001  (whoever waits is told)
+                self._fail(error)
+
+        self._hands.submit(done)
 
     def _take(self, seconds: float) -> None:
         """Take what was reported, and wait for it so long."""
@@ -133,11 +147,11 @@ class Kubelet:
     def _obey(self, order: Order) -> None:
         match order:
             case Start(name):
-                self._hands.submit(self._start, name)
+                self._lend(self._start, name)
             case End(name, grace_seconds):
-                self._hands.submit(self._running[name].end, grace_seconds)
+                self._lend(self._running[name].end, grace_seconds)
             case Ask():
-                self._hands.submit(self._ask, order)
+                self._lend(self._ask, order)
 
     def _start(self, name: str) -> None:
         if (before := self._running.get(name)) is not None:

@@ -128,3 +128,20 @@ def test_a_pod_of_shells_is_run_as_its_manifest_says(
         with pytest.raises(AssertionError, match=r"(?s)the pod  in service, 1 times.*deaf liveness failed"):
             kubelet.wait(What.IN_SERVICE, seconds=0.1)
     assert pod.processes() == ()
+
+
+def test_whoever_waits_is_told_at_once_what_broke_in_the_stand_in(
+    podman: Podman, triton_installation: TritonInstallation
+) -> None:
+    """An error in what starts a container, which is no refusal of the runtime's, is not waited out in silence."""
+
+    def launch(_container: Container, _spec: ContainerSpec, _log: Path) -> Program:
+        raise ZeroDivisionError("in the test's own launch")
+
+    spec = PodSpec.read("kind: Pod\nspec: {containers: [{name: broken}]}")
+    pod = LimitedPod(podman, triton_installation)
+    with Kubelet(Runtime(spec, pod, {"broken": Part(launch)}, {})) as kubelet:
+        with pytest.raises(AssertionError, match="broken") as caught:
+            kubelet.wait(What.STARTED, "broken", seconds=20.0)
+        assert isinstance(caught.value.__cause__, ZeroDivisionError)
+    assert pod.processes() == ()

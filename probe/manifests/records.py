@@ -14,7 +14,7 @@ ANNOTATIONS: Path = ("metadata", "annotations")
 
 
 class Record(msgspec.Struct, omit_defaults=True):
-    """``container`` is Triton's; ``made`` are fields that were not there, in Triton's container or the pod.
+    """``container`` is Triton's, empty where it has no name; ``made`` are fields that were not there, in it or the pod.
 
     ``null`` are fields that were there and empty, and ``was`` those that had another value, with their text.
     """

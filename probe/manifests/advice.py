@@ -38,6 +38,7 @@ def advice(draft: Draft, work: Workload, triton: Found, wishes: Wishes, listenin
         *_probes(triton, wishes),
         *_users(pod, work, triton),
         *_host(pod, work),
+        *_whole(draft, pod, work),
         *_ports(triton, listening),
     ]
 
@@ -161,6 +162,23 @@ def _host(pod: dict[str, Any], work: Workload) -> Iterator[Advice]:
         yield Advice(
             (*work.pod, "restartPolicy"), "restartPolicy: Never: what /livez kills is not started again"
         )
+
+
+def _whole(draft: Draft, pod: dict[str, Any], work: Workload) -> Iterator[Advice]:
+    if mapping(pod.get("resources")):
+        yield Advice(
+            (*work.pod, "resources"),
+            "the pod has resources of its own, which the requests of its containers may not exceed: add the "
+            "sidecar's to them, or Kubernetes may refuse the pod",
+        )
+    path: Path = ("metadata", "ownerReferences")
+    for each in listed(draft.read(path)):
+        if each.get("controller") is True:
+            yield Advice(
+                path,
+                f"belongs to {each.get('kind')}/{each.get('name')}, which makes it anew from its own template: "
+                "inject into that instead",
+            )
 
 
 def _ports(triton: Found, listening: Ports) -> Iterator[Advice]:

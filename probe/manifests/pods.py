@@ -34,6 +34,12 @@ def words(value: Any) -> list[str]:  # noqa: ANN401  (any YAML)
     return [str(each) for each in value] if isinstance(value, list) else []
 
 
+def name_of(value: Any) -> str:  # noqa: ANN401  (any YAML)
+    """The name of a container or volume; Knative and KServe give one to a container that has none."""
+    name = mapping(value).get("name")
+    return name if isinstance(name, str) else ""
+
+
 def arguments(container: dict[str, Any]) -> list[str]:
     """Command and arguments, as the container's process gets them."""
     return [*words(container.get("command")), *words(container.get("args"))]
@@ -64,8 +70,11 @@ def shm_mount(container: dict[str, Any]) -> dict[str, Any] | None:
 def guaranteed(pod: dict[str, Any]) -> bool:
     """Whether its QoS class is Guaranteed: CPU and memory limits everywhere, and requests no other.
 
-    Source: Kubernetes, ``pkg/apis/core/v1/helper/qos``; a request that is not written is the limit.
+    Source: Kubernetes, ``pkg/apis/core/v1/helper/qos``; a request that is not written is the limit.  Where the pod
+    has resources of its own they alone decide, and no container changes its class.
     """
+    if mapping(pod.get("resources")):
+        return False
     containers = [*listed(pod.get("initContainers")), *listed(pod.get("containers"))]
     return bool(containers) and all(_held(each) for each in containers)
 

@@ -20,8 +20,9 @@ SHM = "shm"
 class Record(msgspec.Struct, omit_defaults=True):
     """What was made, by the names of fields of Triton's container, the pod, or the object.
 
-    ``container`` is Triton's; ``made`` are fields that were not there (and :data:`NVML`, :data:`SHM`), ``null``
-    fields that were there and empty, and ``was`` those that had another value, with their text.
+    ``container`` is Triton's, empty where it has no name; ``made`` are fields that were not there (and
+    :data:`NVML`, :data:`SHM`), ``null`` fields that were there and empty, and ``was`` those that had another value,
+    with their text.
     """
 
     container: str = ""

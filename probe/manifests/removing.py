@@ -5,6 +5,7 @@ from __future__ import annotations
 from probe.facts.wiring import ANNOTATION, CONTAINER, SHM_VOLUME
 from probe.manifests.drafts import Draft, Path
 from probe.manifests.errors import ManifestError
+from probe.manifests.pods import name_of
 from probe.manifests.records import ANNOTATIONS, SHM, Record
 from probe.manifests.wishes import GateProbe
 from probe.manifests.workloads import Workload
@@ -16,11 +17,11 @@ PREDICTORS = {"model": "predictor.model", "triton": "predictor.triton"}
 def remove(draft: Draft, work: Workload, record: Record) -> None:
     """The object as it was before.  Raises ManifestError where somebody took Triton's container away since."""
     _field(draft, record, (*ANNOTATIONS, ANNOTATION), parent=True)
-    if record.container:
+    gates = [each for each in reversed(GateProbe) if each.key in (*record.made, *record.null, *record.was)]
+    if gates or SHM in record.made:
         triton = _triton(draft, work, record.container)
-        for gate in reversed(GateProbe):
-            if gate.key in (*record.made, *record.null, *record.was):
-                _field(draft, record, (*triton, gate.key))
+        for gate in gates:
+            _field(draft, record, (*triton, gate.key))
         if SHM in record.made:
             _item(draft, record, (*triton, "volumeMounts"))
             _item(draft, record, (*work.pod, "volumes"))
@@ -48,7 +49,8 @@ def _triton(draft: Draft, work: Workload, name: str) -> Path:
     if index is None:
         raise ManifestError(
             draft.line((*work.pod, "containers")),
-            f"found no container {name}, which the annotation {ANNOTATION} names, expected it to stand here still",
+            f"found no container {name or 'without a name'}, which the annotation {ANNOTATION} names, expected it to "
+            "stand here still",
         )
     return (*work.pod, "containers", index)
 
@@ -87,6 +89,6 @@ def _item(draft: Draft, record: Record, path: Path) -> None:
 def _index(draft: Draft, path: Path, name: str) -> int | None:
     found = draft.read(path)
     for index, each in enumerate(found if isinstance(found, list) else []):
-        if isinstance(each, dict) and each.get("name") == name:
+        if isinstance(each, dict) and name_of(each) == name:
             return index
     return None

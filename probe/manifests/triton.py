@@ -9,7 +9,7 @@ import msgspec
 
 from probe.facts.wiring import CONTAINER
 from probe.manifests.drafts import Path
-from probe.manifests.pods import arguments, listed, mapping, resources, variables, words
+from probe.manifests.pods import arguments, listed, mapping, name_of, resources, variables, words
 from probe.manifests.workloads import Platform, Workload
 
 KSERVE_RUNTIME = "kserve-tritonserver"
@@ -58,7 +58,7 @@ def containers(said: dict[str, Any], work: Workload) -> list[Found]:
     """Every container that the object writes down, with KServe's ``model:``, which is merged into one."""
     pod = _at(said, work.pod)
     found = [
-        Found(_name(each), (*work.pod, "containers", index), mapping(each), "")
+        Found(name_of(each), (*work.pod, "containers", index), mapping(each), "")
         for index, each in enumerate(pod["containers"] if isinstance(pod.get("containers"), list) else [])
     ]
     if work.kind == "InferenceService":
@@ -158,7 +158,7 @@ def holder_of(port: int, pod: dict[str, Any], triton: Found) -> str:
         return triton.name or "(no name)"
     for each in (triton.said, *listed(pod.get("initContainers")), *listed(pod.get("containers"))):
         if any(written.get("containerPort") == port for written in listed(each.get("ports"))):
-            return _name(each) or "(no name)"
+            return name_of(each) or "(no name)"
     return ""
 
 
@@ -214,8 +214,3 @@ def _at(said: dict[str, Any], path: Path) -> dict[str, Any]:
     for step in path:
         value = mapping(value).get(str(step))
     return mapping(value)
-
-
-def _name(container: object) -> str:
-    name = mapping(container).get("name")
-    return name if isinstance(name, str) else ""

@@ -698,3 +698,37 @@ def test_a_list_on_one_line_is_read_item_by_item() -> None:
     assert seen == [json.dumps(pod)] * 2
     assert [len(each["spec"]["containers"]) for each in json.loads(after)["items"]] == [2, 2]
     assert Stream(after).edited(take_out)[0] == text
+
+
+@pytest.mark.parametrize(
+    ("group", "kind"), [("serving.knative.dev/v1", "Service"), ("apps/v1", "Deployment")]
+)
+def test_a_container_without_a_name(group: str, kind: str) -> None:
+    """Knative gives it one; it is found again, and everything comes out of it again."""
+    spec = {"template": {"spec": {"containers": [{"image": "tritonserver"}]}}}
+    text = yaml.safe_dump({"apiVersion": group, "kind": kind, "metadata": {"name": "n"}, "spec": spec})
+    after = injected(text, Wishes(gates=EVERY_GATE))[0]
+
+    assert "volumeMounts" in pod_of(after, "spec", "template", "spec")["containers"][0]
+    assert Stream(after).edited(lambda part, work: inject(part, work, Wishes(gates=EVERY_GATE)))[0] == after
+
+
+def test_a_pods_own_resources_decide_its_class() -> None:
+    """No container changes it; but together they may ask for no more than it has."""
+    pod = DEPLOYMENT.replace("{memory: 8Gi}", "{cpu: 4, memory: 8Gi}") + (
+        "      resources: {limits: {cpu: 4, memory: 8Gi}}\n"
+    )
+
+    assert "cpu" not in deployed(text=pod)["containers"][1]["resources"]["limits"]
+    assert "13: the pod has resources of its own" in advised(pod)
+
+
+def test_what_another_object_makes_is_told() -> None:
+    """As in the output of ``kubectl get all``."""
+    owned = DEPLOYMENT.replace(
+        "  name: triton\n",
+        "  name: triton\n  ownerReferences: [{kind: Deployment, name: d, controller: true}]\n",
+        1,
+    )
+
+    assert "5: belongs to Deployment/d" in advised(owned)

@@ -688,3 +688,17 @@ def test_what_another_object_makes_is_told() -> None:
     )
 
     assert "5: belongs to Deployment/d" in advised(owned)
+
+
+def test_comments_that_somebody_put_into_the_sidecar_stay() -> None:
+    """Where nothing else is to be changed; with other options it is written anew."""
+    once = injected(DEPLOYMENT)[0]
+    commented = once.replace("        image: triton-probe", "        # ours to pull\n        image: triton-probe")
+    assert commented != once
+
+    def again(wishes: Wishes) -> str:
+        return Stream(commented).edited(lambda part, work: inject(part, work, wishes))[0]
+
+    assert again(Wishes()) == commented
+    assert again(Wishes(port=9003)) == injected(DEPLOYMENT, Wishes(port=9003))[0]
+    assert Stream(commented).edited(take_out)[0] == DEPLOYMENT

@@ -1,11 +1,13 @@
-"""Taking out what ``inject`` put in, in the opposite order."""
+"""Taking out what ``inject`` put in, in the opposite order; what somebody put in its place since is theirs."""
 
 from __future__ import annotations
+
+from typing import Any
 
 from probe.facts.wiring import ANNOTATION, CONTAINER, SHM_VOLUME
 from probe.manifests.drafts import Draft, Path
 from probe.manifests.errors import ManifestError
-from probe.manifests.pods import name_of
+from probe.manifests.pods import mapping, name_of
 from probe.manifests.records import ANNOTATIONS, Record
 from probe.manifests.wishes import GateProbe
 from probe.manifests.workloads import Workload
@@ -19,14 +21,21 @@ def remove(draft: Draft, work: Workload, record: Record) -> None:
     _field(draft, record, (*ANNOTATIONS, ANNOTATION), parent=True)
     triton = _triton(draft, work, record.container)
     for gate in reversed(GateProbe):
-        if gate.key in (*record.made, *record.null, *record.was):
-            _field(draft, record, (*triton, gate.key))
+        path: Path = (*triton, gate.key)
+        if gate.key in (*record.made, *record.null, *record.was) and _asks_us(draft.read(path), gate):
+            _field(draft, record, path)
     _item(draft, record, (*triton, "volumeMounts"))
     _item(draft, record, (*work.pod, "volumes"))
-    if "shareProcessNamespace" in (*record.made, *record.null):
-        _field(draft, record, (*work.pod, "shareProcessNamespace"))
+    path = (*work.pod, "shareProcessNamespace")
+    if path[-1] in (*record.made, *record.null) and draft.read(path) is True:
+        _field(draft, record, path)
     for key in ("containers", "initContainers"):
         _item(draft, record, (*work.pod, key))
+
+
+def _asks_us(probe: Any, gate: GateProbe) -> bool:  # noqa: ANN401  (any YAML)
+    """Whether a probe is the one that inject wrote, whatever its figures are by now, and not somebody's own."""
+    return mapping(mapping(probe).get("httpGet")).get("path") == gate.timing.path
 
 
 def sidecar_place(draft: Draft, work: Workload) -> Path | None:

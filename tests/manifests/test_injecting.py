@@ -693,7 +693,9 @@ def test_what_another_object_makes_is_told() -> None:
 def test_comments_that_somebody_put_into_the_sidecar_stay() -> None:
     """Where nothing else is to be changed; with other options it is written anew."""
     once = injected(DEPLOYMENT)[0]
-    commented = once.replace("        image: triton-probe", "        # ours to pull\n        image: triton-probe")
+    commented = once.replace(
+        "        image: triton-probe", "        # ours to pull\n        image: triton-probe"
+    )
     assert commented != once
 
     def again(wishes: Wishes) -> str:
@@ -702,3 +704,26 @@ def test_comments_that_somebody_put_into_the_sidecar_stay() -> None:
     assert again(Wishes()) == commented
     assert again(Wishes(port=9003)) == injected(DEPLOYMENT, Wishes(port=9003))[0]
     assert Stream(commented).edited(take_out)[0] == DEPLOYMENT
+
+
+@pytest.mark.parametrize("existing", Existing)
+def test_what_somebody_put_in_the_place_of_ours_is_theirs(existing: Existing) -> None:
+    """A probe that asks Triton itself again, and a namespace that shall not be shared: neither goes nor changes."""
+    wishes = Wishes(gates=(GateProbe.LIVENESS,), existing=existing)
+    text = DEPLOYMENT + "        livenessProbe: {httpGet: {path: /old, port: 1}}\n" * (
+        existing is Existing.REPLACE
+    )
+    after = injected(text, wishes)[0]
+    ours = pod_of(after, "spec", "template", "spec")["containers"][0]["livenessProbe"]["httpGet"]
+    assert ours == {"path": "/livez", "port": 8003}
+    theirs = after.replace("path: /livez", "path: /v2/health/live").replace(
+        "shareProcessNamespace: true", "shareProcessNamespace: false"
+    )
+
+    for edited in (
+        Stream(theirs).edited(take_out)[0],
+        Stream(theirs).edited(lambda part, work: inject(part, work, Wishes()))[0],
+    ):
+        pod = pod_of(edited, "spec", "template", "spec")
+        assert pod["containers"][0]["livenessProbe"]["httpGet"]["path"] == "/v2/health/live"
+        assert pod["shareProcessNamespace"] is False

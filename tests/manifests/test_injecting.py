@@ -727,3 +727,20 @@ def test_what_somebody_put_in_the_place_of_ours_is_theirs(existing: Existing) ->
         pod = pod_of(edited, "spec", "template", "spec")
         assert pod["containers"][0]["livenessProbe"]["httpGet"]["path"] == "/v2/health/live"
         assert pod["shareProcessNamespace"] is False
+
+
+@pytest.mark.parametrize(
+    ("wishes", "requests", "limits"),
+    [
+        (Wishes(requests=Amounts(memory="1Gi")), "1Gi", "1Gi"),
+        (Wishes(limits=Amounts(memory="64Mi")), "64Mi", "64Mi"),
+        (Wishes(requests=Amounts(memory="100Mi")), "100Mi", "192Mi"),
+        (Wishes(requests=Amounts(memory="1Gi"), limits=Amounts(memory="1G")), "1G", "1G"),
+    ],
+)
+def test_no_request_is_above_its_limit(wishes: Wishes, requests: str, limits: str) -> None:
+    """Kubernetes refuses such a pod: what the user told goes before what is chosen, and a limit before a request."""
+    said = deployed(wishes)["containers"][1]["resources"]
+
+    assert (said["requests"]["memory"], said["limits"]["memory"]) == (requests, limits)
+    assert "cpu" not in said["limits"]

@@ -219,6 +219,8 @@ def test_a_file_that_can_not_be_read_exits_2(tmp_path: Path) -> None:
         (["--user", "0:2147483648"], "expected UID, UID:GID or none"),
         (["--kubernetes", "new"], "expected a release such as 1.29"),
         (["--requests", "gpu=1"], "expected cpu=AMOUNT or memory=AMOUNT"),
+        (["--requests", "memory=1ki"], "expected cpu=AMOUNT or memory=AMOUNT"),
+        (["--requests", f"memory={10**30}"], "expected cpu=AMOUNT or memory=AMOUNT"),
         (["--limits", "memory"], "expected cpu=AMOUNT or memory=AMOUNT"),
         (["--image", "a b"], "expected an image"),
         (["--port", "0"], "0 is not in the range"),

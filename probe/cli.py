@@ -40,7 +40,7 @@ FLAGS = {
 }
 """Flags that have a name of their own: the knob's dotted path, what to write there, and the help."""
 
-_QUANTITY = re.compile(r"[0-9]+(?:\.[0-9]+)?(?:m|[kMGTPE]i?|Ki)?")
+_QUANTITY = re.compile(r"[0-9]{1,18}(?:\.[0-9]{1,9})?(?:m|k|[MGTPE]|[KMGTPE]i)?")
 
 
 class ConfigurationError(click.ClickException):

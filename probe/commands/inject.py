@@ -147,7 +147,12 @@ def _write(results: list[tuple[_File, bytes]], output: Output) -> None:
 
 
 def _print(raw: bytes) -> None:
-    click.echo(raw, nl=False)
+    try:
+        click.echo(raw, nl=False)
+    except BrokenPipeError:
+        raise  # click ends quietly where nobody reads any more
+    except OSError as error:
+        raise _BadInputError(f"standard output: can not be written: {error.strerror or error}") from None
 
 
 def _joined(parts: list[bytes]) -> bytes:
@@ -189,12 +194,14 @@ def _stage(file: _File, after: bytes, left: contextlib.ExitStack) -> str:
     target = os.path.realpath(file.name)
     folder, name = os.path.split(target)
     try:
+        found = os.stat(target)  # noqa: PTH116
+        if not stat.S_ISREG(found.st_mode):
+            raise _BadInputError(f"{file.title}: is no file that can be written in place, as a pipe is none")
         with open(target, "rb") as now:  # noqa: PTH123
             if now.read() != file.before:
                 raise _BadInputError(
                     f"{file.title}: was changed by somebody else meanwhile: nothing was written"
                 )
-        found = os.stat(target)  # noqa: PTH116
         descriptor, temporary = tempfile.mkstemp(prefix=f".{name}.", dir=folder)
         left.callback(_clear, temporary)
         with open(descriptor, "wb") as written:  # noqa: PTH123

@@ -47,6 +47,7 @@ def inject(text: str, work: Workload, wishes: Wishes, runtimes: frozenset[str] =
     ``runtimes`` are the serving runtimes of Triton in the same run: what they carry, an InferenceService does not.
     """
     draft = Draft(text)
+    there = draft.read()
     before = None
     place = sidecar_place(draft, work)
     record = record_of(draft)
@@ -73,7 +74,9 @@ def inject(text: str, work: Workload, wishes: Wishes, runtimes: frozenset[str] =
     if placing.scribe.record.made or placing.scribe.record.null or placing.written:
         placing.scribe.sign()
     _check_undone(draft, work, bare)
-    return Outcome(draft.text, Fate.INJECTED, tuple(placing.told), tuple(placing.advice))
+    # What says the same already stays as it is: somebody may have put comments into it, or another order.
+    after = text if draft.read() == there else draft.text
+    return Outcome(after, Fate.INJECTED, tuple(placing.told), tuple(placing.advice))
 
 
 def take_out(text: str, work: Workload) -> Outcome:

@@ -9,7 +9,7 @@ from probe.facts.wiring import Amounts, Resources
 from probe.manifests import sidecar
 from probe.manifests.advice import Advice, advice, first_process
 from probe.manifests.drafts import Draft, Path
-from probe.manifests.pods import guaranteed, listed, mapping, resources, shm_mount, variables
+from probe.manifests.pods import guaranteed, listed, mapping, number, resources, shm_mount, variables
 from probe.manifests.records import NVML, SHM, Scribe
 from probe.manifests.removing import PREDICTORS
 from probe.manifests.triton import Found, asked_runtime, in_predictor, ports
@@ -148,7 +148,18 @@ class Placing:
             self.told.append(
                 "its requests are its limits, for the pod's QoS class is Guaranteed and stays so"
             )
-        return Resources(_over(base.requests, wishes.requests), _over(base.limits, wishes.limits))
+        requests, limits = _over(base.requests, wishes.requests), _over(base.limits, wishes.limits)
+        told = wishes.limits or Amounts()
+        return Resources(
+            Amounts(
+                cpu=_least(requests.cpu, told.cpu),
+                memory=_least(requests.memory, told.memory),
+            ),
+            Amounts(
+                cpu=limits.cpu and (told.cpu or _most(limits.cpu, requests.cpu)),
+                memory=limits.memory and (told.memory or _most(limits.memory, requests.memory)),
+            ),
+        )
 
     def _nvml(self, before: dict[str, Any]) -> None:
         wishes, path = self._wishes, (*self._work.pod, "runtimeClassName")
@@ -222,6 +233,17 @@ def _over(base: Amounts, told: Amounts | None) -> Amounts:
     if told is None:
         return base
     return Amounts(cpu=told.cpu or base.cpu, memory=told.memory or base.memory)
+
+
+def _least(request: str | None, limit: str | None) -> str | None:
+    """A request that is no larger than the limit that the user told, for Kubernetes refuses such a pod."""
+    above = request is not None and limit is not None and number(request) > number(limit)
+    return limit if above else request
+
+
+def _most(limit: str, request: str | None) -> str:
+    """A limit that has room for the request."""
+    return request if request is not None and number(request) > number(limit) else limit
 
 
 def _knative(pod: Path) -> Advice:

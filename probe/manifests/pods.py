@@ -89,5 +89,15 @@ def _held(container: dict[str, Any]) -> bool:
 
 def amount(said: object) -> decimal.Decimal | str:
     """A quantity as a number, for ``4`` is ``4000m``; as its text where it is none."""
-    match = _AMOUNT.fullmatch(str(said))
-    return str(said) if match is None else decimal.Decimal(match[1]) * _TIMES[match[2]]
+    try:
+        return number(str(said))
+    except ValueError:
+        return str(said)
+
+
+def number(said: str) -> decimal.Decimal:
+    """What a quantity of Kubernetes is worth.  Raises ValueError where it is none."""
+    match = _AMOUNT.fullmatch(said)
+    if match is None:
+        raise ValueError(f"found {said}, expected a quantity such as 500m or 64Mi")
+    return decimal.Decimal(match[1]) * _TIMES[match[2]]

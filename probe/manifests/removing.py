@@ -1,11 +1,13 @@
-"""Taking out what ``inject`` put in, in the opposite order."""
+"""Taking out what ``inject`` put in, in the opposite order; what somebody put in its place since is theirs."""
 
 from __future__ import annotations
 
-from probe.facts.wiring import ANNOTATION, CONTAINER, SHM_VOLUME
+from typing import Any
+
+from probe.facts.wiring import ANNOTATION, CONTAINER, RUNTIME_CLASS, SHM_VOLUME
 from probe.manifests.drafts import Draft, Path
 from probe.manifests.errors import ManifestError
-from probe.manifests.pods import name_of
+from probe.manifests.pods import mapping, name_of
 from probe.manifests.records import ANNOTATIONS, SHM, Record
 from probe.manifests.wishes import GateProbe
 from probe.manifests.workloads import Workload
@@ -21,15 +23,22 @@ def remove(draft: Draft, work: Workload, record: Record) -> None:
     if gates or SHM in record.made:
         triton = _triton(draft, work, record.container)
         for gate in gates:
-            _field(draft, record, (*triton, gate.key))
+            if _asks_us(draft.read((*triton, gate.key)), gate):
+                _field(draft, record, (*triton, gate.key))
         if SHM in record.made:
             _item(draft, record, (*triton, "volumeMounts"))
             _item(draft, record, (*work.pod, "volumes"))
-    for key in ("runtimeClassName", "shareProcessNamespace"):
-        if key in (*record.made, *record.null):
-            _field(draft, record, (*work.pod, key))
+    for key, ours in (("runtimeClassName", RUNTIME_CLASS), ("shareProcessNamespace", True)):
+        path: Path = (*work.pod, key)
+        if key in (*record.made, *record.null) and draft.read(path) == ours:
+            _field(draft, record, path)
     for key in ("containers", "initContainers"):
         _item(draft, record, (*work.pod, key))
+
+
+def _asks_us(probe: Any, gate: GateProbe) -> bool:  # noqa: ANN401  (any YAML)
+    """Whether a probe is the one that inject wrote, whatever its figures are by now, and not somebody's own."""
+    return mapping(mapping(probe).get("httpGet")).get("path") == gate.timing.path
 
 
 def sidecar_place(draft: Draft, work: Workload) -> Path | None:

@@ -8,6 +8,7 @@ import stat
 import subprocess
 import sys
 import tempfile
+import threading
 from pathlib import Path
 
 import pytest
@@ -218,6 +219,8 @@ def test_a_file_that_can_not_be_read_exits_2(tmp_path: Path) -> None:
         (["--user", "0:2147483648"], "expected UID, UID:GID or none"),
         (["--kubernetes", "new"], "expected a release such as 1.29"),
         (["--requests", "gpu=1"], "expected cpu=AMOUNT or memory=AMOUNT"),
+        (["--requests", "memory=1ki"], "expected cpu=AMOUNT or memory=AMOUNT"),
+        (["--requests", f"memory={10**30}"], "expected cpu=AMOUNT or memory=AMOUNT"),
         (["--limits", "memory"], "expected cpu=AMOUNT or memory=AMOUNT"),
         (["--image", "a b"], "expected an image"),
         (["--port", "0"], "0 is not in the range"),
@@ -335,3 +338,30 @@ def test_a_uid_of_openshift_has_ten_digits() -> None:
     result = run("--user", "1000650000:0", stdin=TRITON)
 
     assert "runAsUser: 1000650000" in result.stdout
+
+
+def test_a_pipe_is_not_written_in_place(tmp_path: Path) -> None:
+    """It was read to its end, and reading it once more would wait for good."""
+    path = tmp_path / "pipe"
+    os.mkfifo(path)
+    writer = threading.Thread(target=lambda: path.write_text(TRITON))
+    writer.start()
+    result = run("-f", path, "-i")
+    writer.join()
+
+    assert result.exit_code == 2
+    assert "is no file that can be written in place" in result.stderr
+
+
+def test_a_full_disk_is_told_and_no_traceback() -> None:
+    """What came through is not the whole of it, and the exit says so."""
+    command = [sys.executable, "-m", "probe", "inject"]
+    with Path("/dev/full").open("wb") as full:
+        done = subprocess.run(
+            command, input=TRITON.encode(), stdout=full, stderr=subprocess.PIPE, check=False
+        )
+
+    assert done.returncode == 2
+    assert done.stderr.decode().splitlines()[-1] == (
+        "triton-probe: standard output: can not be written: No space left on device"
+    )

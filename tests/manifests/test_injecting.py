@@ -732,3 +732,59 @@ def test_what_another_object_makes_is_told() -> None:
     )
 
     assert "5: belongs to Deployment/d" in advised(owned)
+
+
+def test_comments_that_somebody_put_into_the_sidecar_stay() -> None:
+    """Where nothing else is to be changed; with other options it is written anew."""
+    once = injected(DEPLOYMENT)[0]
+    commented = once.replace(
+        "        image: triton-probe", "        # ours to pull\n        image: triton-probe"
+    )
+    assert commented != once
+
+    def again(wishes: Wishes) -> str:
+        return Stream(commented).edited(lambda part, work: inject(part, work, wishes))[0]
+
+    assert again(Wishes()) == commented
+    assert again(Wishes(port=9003)) == injected(DEPLOYMENT, Wishes(port=9003))[0]
+    assert Stream(commented).edited(take_out)[0] == DEPLOYMENT
+
+
+@pytest.mark.parametrize("existing", Existing)
+def test_what_somebody_put_in_the_place_of_ours_is_theirs(existing: Existing) -> None:
+    """A probe that asks Triton itself again, and a namespace that shall not be shared: neither goes nor changes."""
+    wishes = Wishes(gates=(GateProbe.LIVENESS,), existing=existing)
+    text = DEPLOYMENT + "        livenessProbe: {httpGet: {path: /old, port: 1}}\n" * (
+        existing is Existing.REPLACE
+    )
+    after = injected(text, wishes)[0]
+    ours = pod_of(after, "spec", "template", "spec")["containers"][0]["livenessProbe"]["httpGet"]
+    assert ours == {"path": "/livez", "port": 8003}
+    theirs = after.replace("path: /livez", "path: /v2/health/live").replace(
+        "shareProcessNamespace: true", "shareProcessNamespace: false"
+    )
+
+    for edited in (
+        Stream(theirs).edited(take_out)[0],
+        Stream(theirs).edited(lambda part, work: inject(part, work, Wishes()))[0],
+    ):
+        pod = pod_of(edited, "spec", "template", "spec")
+        assert pod["containers"][0]["livenessProbe"]["httpGet"]["path"] == "/v2/health/live"
+        assert pod["shareProcessNamespace"] is False
+
+
+@pytest.mark.parametrize(
+    ("wishes", "requests", "limits"),
+    [
+        (Wishes(requests=Amounts(memory="1Gi")), "1Gi", "1Gi"),
+        (Wishes(limits=Amounts(memory="64Mi")), "64Mi", "64Mi"),
+        (Wishes(requests=Amounts(memory="100Mi")), "100Mi", "192Mi"),
+        (Wishes(requests=Amounts(memory="1Gi"), limits=Amounts(memory="1G")), "1G", "1G"),
+    ],
+)
+def test_no_request_is_above_its_limit(wishes: Wishes, requests: str, limits: str) -> None:
+    """Kubernetes refuses such a pod: what the user told goes before what is chosen, and a limit before a request."""
+    said = deployed(wishes)["containers"][1]["resources"]
+
+    assert (said["requests"]["memory"], said["limits"]["memory"]) == (requests, limits)
+    assert "cpu" not in said["limits"]

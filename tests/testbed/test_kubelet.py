@@ -145,3 +145,21 @@ def test_whoever_waits_is_told_at_once_what_broke_in_the_stand_in(
             kubelet.wait(What.STARTED, "broken", seconds=20.0)
         assert isinstance(caught.value.__cause__, ZeroDivisionError)
     assert pod.processes() == ()
+
+
+def test_a_container_that_is_being_started_ends_with_the_pod(
+    podman: Podman, triton_installation: TritonInstallation
+) -> None:
+    """A test that fails in that moment would wait for its end for ever."""
+    begun = threading.Event()
+
+    def launch(container: Container, _spec: ContainerSpec, log: Path) -> Program:
+        begun.set()
+        with log.open("wb") as output:
+            return container.popen(["sh", "-c", DEAF], stdout=output, stderr=output)
+
+    pod = LimitedPod(podman, triton_installation)
+    spec = PodSpec.read("kind: Pod\nspec: {containers: [{name: late}]}")
+    with Kubelet(Runtime(spec, pod, {"late": Part(launch)}, {})):
+        assert begun.wait(20)
+    assert pod.processes() == ()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import math
 import queue
+import signal
 import threading
 import time
 from collections.abc import Callable
@@ -162,6 +163,9 @@ class Kubelet:
             self._report(lambda now: self._worker.ended(name, now, _START_FAILED, words))
             return
         self._running[name] = running
+        if self._ended:
+            # It began before the pod was closed, which did not know of it yet.
+            running.program.send_signal(signal.SIGKILL)
         self._report(lambda now: self._worker.started(name, now))
         running.wait()
         code, words = running.code()

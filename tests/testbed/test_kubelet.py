@@ -144,3 +144,22 @@ def test_what_breaks_in_the_stand_in_fails_whoever_waits(
         with pytest.raises(AssertionError, match="the pod") as raised:
             kubelet.wait(What.IN_SERVICE)
         assert str(raised.value.__cause__) == "no such thing"
+    assert pod.processes() == ()
+
+
+def test_a_container_that_is_being_started_ends_with_the_pod(
+    podman: Podman, triton_installation: TritonInstallation
+) -> None:
+    """A test that fails in that moment would wait for its end for ever."""
+    begun = threading.Event()
+
+    def launch(container: Container, _spec: ContainerSpec, log: Path) -> Program:
+        begun.set()
+        with log.open("wb") as output:
+            return container.popen(["sh", "-c", DEAF], stdout=output, stderr=output)
+
+    pod = LimitedPod(podman, triton_installation)
+    spec = PodSpec.read("kind: Pod\nspec: {containers: [{name: late}]}")
+    with Kubelet(Runtime(spec, pod, {"late": Part(launch)}, {})):
+        assert begun.wait(20)
+    assert pod.processes() == ()

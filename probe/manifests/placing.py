@@ -215,6 +215,11 @@ class Placing:
         if self._work.platform is Platform.KNATIVE:
             self.advice.append(Advice(path, f"{gate.key} not wired: Knative asks the serving port alone"))
             return
+        if ports(self._triton.said).grpc is None:
+            self.advice.append(
+                Advice(path, f"{gate.key} not wired: without Triton's gRPC the gate would never open")
+            )
+            return
         there = self._draft.read(path)
         if there and self._wishes.existing is Existing.KEEP:
             self.advice.append(

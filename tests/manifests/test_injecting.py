@@ -343,6 +343,15 @@ def test_a_sound_manifest_is_not_warned_of() -> None:
     assert advised(DEPLOYMENT, Wishes(gates=EVERY_GATE, kubernetes=(1, 33))) == ""
 
 
+def test_no_gate_is_wired_that_would_never_open() -> None:
+    """Without gRPC the probe can judge no model, and a pod that waits for it would never be in service."""
+    text = DEPLOYMENT + "        args: [--allow-grpc=false]\n"
+    triton, _ = deployed(Wishes(gates=EVERY_GATE), text=text)["containers"]
+
+    assert not {"readinessProbe", "livenessProbe", "startupProbe"} & triton.keys()
+    assert advised(text, Wishes(gates=EVERY_GATE)).count("would never open") == len(EVERY_GATE)
+
+
 def test_a_gpu_without_nvml_is_told() -> None:
     """Where it neither is asked for nor was added to the sidecar by hand."""
     text = DEPLOYMENT.replace("{memory: 8Gi}", "{memory: 8Gi, nvidia.com/gpu: 1}")

@@ -41,7 +41,8 @@ def _files() -> list[Path]:
     found = [CHECKOUT / each for each in _INPUTS]
     for folder in _FOLDERS:
         found += sorted(each for each in (CHECKOUT / folder).rglob("*") if each.is_file())
-    return [each for each in found if "__pycache__" not in each.parts]
+    # How it is built is an input too.
+    return [Path(__file__), *(each for each in found if "__pycache__" not in each.parts)]
 
 
 def _make(scratch: Path, base: Path, wheels: Path) -> Path:

@@ -43,9 +43,18 @@ image: ## the container image, by docker or podman; IMAGE= its name, BASE= anoth
 	  --build-arg CREATED="$$(date -u +%Y-%m-%dT%H:%M:%SZ)" $(ARGS) --tag '$(IMAGE)' .
 
 test: check ## everything: check, all tests, the coverage of pure code; ARGS go to pytest (then no coverage gate)
-	$(BIN)/coverage run -m pytest $(ARGS)
 ifeq ($(strip $(ARGS)),)
+	@# Scenarios mostly wait and the others mostly work, so both run at once; coverage asks for the others alone.
+	@mkdir -p .cache; \
+	$(BIN)/pytest tests/scenarios >.cache/scenarios.out 2>&1 & scenarios=$$!; \
+	trap 'kill $$scenarios; exit 130' INT TERM; \
+	$(BIN)/coverage run -m pytest --ignore=tests/scenarios; others=$$?; \
+	echo 'waiting for the scenarios'; \
+	wait $$scenarios; failed=$$?; cat .cache/scenarios.out; \
+	[ $$others = 0 ] && [ $$failed = 0 ]
 	$(BIN)/coverage report --skip-covered --fail-under=100 --include='$(PURE)'
+else
+	$(BIN)/pytest $(ARGS)
 endif
 
 check: lint types layers ## lint, types and layers

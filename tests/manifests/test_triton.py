@@ -13,11 +13,11 @@ from probe.manifests.workloads import Workload, workload
 @pytest.mark.parametrize(
     "image",
     [
-        "nvcr.io/nvidia/tritonserver:24.10-py3",
-        "nvcr.io/nvidia/tritonserver:24.10-py3@sha256:0123",
+        "registry.example/nvidia/tritonserver:24.10-py3",
+        "registry.example/nvidia/tritonserver:24.10-py3@sha256:0123",
         "localhost:5000/tritonserver",
         "kserve-tritonserver:replace",
-        "quay.io/team/tritonserver/embedder:v3",
+        "registry.example/team/tritonserver/embedder:v3",
         "example.com/ml/triton:1",
         "triton-inference-server",
         "ml/our-triton-server:2",
@@ -35,9 +35,9 @@ def test_images_of_triton(image: str) -> None:
     [
         "triton-probe:0.1.0",
         "registry/triton-probe",
-        "nvcr.io/nvidia/tritonserver:24.10-py3-sdk",
+        "registry.example/nvidia/tritonserver:24.10-py3-sdk",
         "triton-lang/triton:3",
-        "ghcr.io/openai/triton",
+        "registry.example/openai/triton",
         "triton.example.com/nginx",
         "triton-client",
         "triton-metrics-exporter:1",
@@ -96,7 +96,7 @@ def test_the_image_goes_before_the_command() -> None:
             "args": ["export A=1; exec /opt/tritonserver/bin/tritonserver --exit-on-error=false"],
         },
         {"command": ["bash", "-c", 'mpirun -n 1 "tritonserver" : -n 1 x']},
-        {"args": ["python3", "/work/launch_triton_server.py", "--world_size=1"]},
+        {"args": ["python3", "/opt/launch_triton_server.py", "--world_size=1"]},
         {"command": "tritonserver"},
     ],
 )

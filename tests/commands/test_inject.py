@@ -16,6 +16,7 @@ import yaml
 from click.testing import CliRunner, Result
 
 from probe.cli import group
+from probe.facts import wiring
 
 TRITON = """\
 apiVersion: v1
@@ -298,6 +299,13 @@ def test_it_runs_as_a_program() -> None:
     loaded = "import sys, probe.cli; print([each for each in sys.modules if 'yaml' in each or 'manifests' in each])"
     shown = subprocess.run([sys.executable, "-c", loaded], capture_output=True, check=True, text=True)
     assert shown.stdout.strip() == "[]"
+
+
+def test_what_is_not_said_is_what_the_wiring_decides() -> None:
+    """The command line may not import the wiring to start quickly, so its defaults are written there again."""
+    defaults = {each.name: each.default for each in group.commands["inject"].params}
+
+    assert (defaults["port"], defaults["shm"]) == (wiring.PORT, wiring.SHM_SIZE)
 
 
 def test_several_files_are_written_all_or_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
